@@ -1,0 +1,142 @@
+"""What a user asks for (`RecipeRequest`) and what it comes to (`Recipe`).
+
+A method is a composition: criterion × granularity × allocation × schedule × apply × recovery.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from api_schemas.base import Answer, Request
+
+Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Sparsity = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+AXES = ("criterion", "granularity", "allocation", "schedule", "apply", "recovery")
+
+
+class PartSpec(Request):
+    """A part by name, with its parameters beside the name: ``{"name": "lookahead", "squared": false}``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters without the name."""
+        return dict(self.model_extra or {})
+
+
+class Target(Request):
+    """The goal, in exactly one unit.
+
+    `sparsity` is the share of prunable weights removed; the next four are a share of the original
+    that may be left; `accuracy_drop` is in points of the metric and needs labelled data.
+    """
+
+    sparsity: Sparsity | None = None
+    parameters: Ratio | None = None
+    macs: Ratio | None = None
+    size_bytes: Ratio | None = None
+    latency: Ratio | None = None
+    accuracy_drop: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        if len(self.model_fields_set & set(type(self).model_fields)) != 1 or self.unit is None:
+            raise ValueError(f"a target is exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def unit(self) -> str:
+        """The name of the unit that was given."""
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+
+class LayerOverride(Request):
+    """What one layer gets instead of what the allocation would give it."""
+
+    sparsity: Ratio
+
+
+class OutputFormat(StrEnum):
+    """Format of the downloaded file."""
+
+    SAME = "same"
+    ONNX = "onnx"
+
+
+class OutputSpec(Request):
+    """How the result is written."""
+
+    format: OutputFormat = OutputFormat.SAME
+
+
+Globs = Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=1000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class RecipeRequest(Request):
+    """A preset with overrides, or the parts spelled out. Parts given beside a preset replace the preset's."""
+
+    preset: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    criterion: PartSpec | None = None
+    granularity: PartSpec | None = None
+    allocation: PartSpec | None = None
+    schedule: PartSpec | None = None
+    apply: PartSpec | None = None
+    recovery: PartSpec | None = None
+    target: Target | None = None
+    exclude: Globs = []
+    layers: Annotated[dict[str, LayerOverride], Field(max_length=100_000)] = {}
+    seed: Seed = 0
+    output: OutputSpec = OutputSpec()
+
+
+class Recipe(Answer):
+    """Every choice made: what ran, or will. Posted back as a recipe it means the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: str | None = None
+    criterion: PartSpec
+    granularity: PartSpec
+    allocation: PartSpec
+    schedule: PartSpec
+    apply: PartSpec
+    recovery: PartSpec
+    target: Target | None = None
+    exclude: list[str] = []
+    layers: dict[str, LayerOverride] = {}
+    seed: int = 0
+    output: OutputSpec = OutputSpec()
+
+
+DEFAULT_PARTS: dict[str, str] = {
+    "criterion": "lookahead",
+    "granularity": "element",
+    "allocation": "uniform",
+    "schedule": "one_shot",
+    "apply": "mask",
+    "recovery": "none",
+}
+
+
+def resolve(request: RecipeRequest, presets: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """Lay the request over its preset, and the preset over the defaults.
+
+    `presets` maps a preset's name to its axes. Raises `KeyError` with the name of an unknown preset.
+    """
+    preset = presets[request.preset] if request.preset is not None else {}
+    parts: dict[str, PartSpec] = {}
+    for axis in AXES:
+        given = getattr(request, axis)
+        spec = preset.get(axis, {"name": DEFAULT_PARTS[axis]})
+        parts[axis] = given if given is not None else PartSpec.model_validate(spec)
+    kept = request.model_dump(
+        include={"preset", "target", "exclude", "layers", "seed", "output"}, exclude_none=True
+    )
+    return Recipe.model_validate({**kept, **parts})

@@ -1,0 +1,171 @@
+"""The report of a succeeded job. JSON is the truth; the HTML page renders it and nothing else.
+
+A figure that was not measured is null, never guessed.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from api_schemas.base import Answer
+from api_schemas.jobs import Refusal, Summary
+from api_schemas.models import ModelFormat, TensorInfo
+from api_schemas.recipe import Recipe
+
+REPORT_VERSION = 1
+
+
+class Histogram(Answer):
+    """`counts[i]` values lie in [`edges[i]`, `edges[i+1]`); with `log10` the edges are exponents of ten."""
+
+    edges: list[float]
+    counts: list[int]
+    log10: bool = False
+
+
+class LayerReport(Answer):
+    """One pruned layer, before and after. `requested` and `sparsity` are shares of `parameters`."""
+
+    name: str
+    op: str
+    weight: str
+    shape: list[int]
+    parameters: int
+    requested: float | None = None
+    zeros_before: int
+    zeros_after: int
+    sparsity_before: float
+    sparsity_after: float
+    macs: int | None = None
+    macs_effective: int | None = None
+    weights_before: Histogram | None = None
+    weights_after: Histogram | None = None
+    scores: Histogram | None = None
+    score_threshold: float | None = None
+    notes: list[str] = []
+
+
+class FileReport(Answer):
+    """A model file, measured on disk; `compressed_bytes` is zstd at the level stated."""
+
+    filename: str
+    sha256: str
+    size_bytes: int
+    compressed_bytes: int
+    parameters: int
+    nonzero: int
+    macs: int | None = None
+    macs_effective: int | None = None
+
+
+class LatencyFigures(Answer):
+    """Milliseconds per run over `runs` interleaved runs."""
+
+    median_ms: float
+    p90_ms: float
+    runs: int
+
+
+class LatencyReport(Answer):
+    """Before and after, run in turn in one process; `remark` says in words what came of it."""
+
+    runtime: str
+    device: str
+    batch: int
+    threads: int
+    before: LatencyFigures
+    after: LatencyFigures
+    speedup: float
+    remark: str
+
+
+class DataSource(StrEnum):
+    """What the outputs were compared on."""
+
+    DATASET = "dataset"
+    RANDOM = "random"
+
+
+class OutputAgreement(Answer):
+    """One output of the pruned model against the same output of the original."""
+
+    name: str
+    cosine: float | None = None
+    max_abs_difference: float | None = None
+    top1_agreement: float | None = None
+
+
+class AgreementReport(Answer):
+    """How far the outputs moved, on what."""
+
+    source: DataSource
+    rows: int
+    seed: int | None = None
+    outputs: list[OutputAgreement]
+    remark: str
+
+
+class AccuracyReport(Answer):
+    """A metric of one output against the dataset's `targets`; higher is better unless `lower_is_better`."""
+
+    metric: str
+    output: str
+    rows: int
+    before: float
+    after: float
+    lower_is_better: bool = False
+
+
+class CheckResult(Answer):
+    """A promise that the engine checked on this very file."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Environment(Answer):
+    """Where and with what the job ran."""
+
+    device: str
+    threads: int
+    sandbox: str
+    versions: dict[str, str]
+
+
+class StageTime(Answer):
+    """Wall time of one stage."""
+
+    stage: str
+    seconds: float
+
+
+class Report(Answer):
+    """Everything asked, done, checked and measured."""
+
+    version: int = REPORT_VERSION
+    job_id: str
+    created_at: datetime
+    model_format: ModelFormat
+    opset: int | None = None
+    recipe: Recipe
+    requested: float | None = None
+    achieved: float
+    prunable_parameters: int
+    summary: Summary
+    before: FileReport
+    after: FileReport
+    inputs: list[TensorInfo] = []
+    outputs: list[TensorInfo] = []
+    layers: list[LayerReport]
+    refusals: list[Refusal] = []
+    latency: LatencyReport | None = None
+    latency_reason: str | None = None
+    agreement: AgreementReport | None = None
+    agreement_reason: str | None = None
+    accuracy: AccuracyReport | None = None
+    accuracy_reason: str | None = None
+    checks: list[CheckResult] = []
+    warnings: list[str] = []
+    stages: list[StageTime] = []
+    environment: Environment
+    seed: int
