@@ -1,0 +1,86 @@
+"""Errors of the engine. Each has a stable code of the contract; the docstring is the default message.
+
+EngineError
+├── UnsupportedFormatError   unsupported_format
+├── InvalidModelError        invalid_model
+│   ├── NothingPrunableError     no weight that any method here may touch
+│   └── ModelNotRunnableError    the runtime refuses the file as it was uploaded
+├── InvalidRecipeError       invalid_recipe
+├── NeedsDatasetError        needs_dataset
+├── NeedsInputsError         needs_inputs
+├── NeedsLabelsError         needs_labels
+├── TooLargeError            payload_too_large
+└── BrokenPromiseError       internal: our own output failed its verification
+"""
+
+from typing import ClassVar
+
+from api_schemas.errors import ErrorCode, JobError
+
+
+class EngineError(Exception):
+    """The engine could not do what was asked."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.hint = hint
+
+    def as_job_error(self) -> JobError:
+        """The form in which the error travels to the user."""
+        return JobError(code=self.code, message=str(self), hint=self.hint)
+
+
+class UnsupportedFormatError(EngineError):
+    """The file is of no kind that we read."""
+
+    code = ErrorCode.UNSUPPORTED_FORMAT
+
+
+class InvalidModelError(EngineError):
+    """The file cannot be used as a model."""
+
+    code = ErrorCode.INVALID_MODEL
+
+
+class NothingPrunableError(InvalidModelError):
+    """The model holds no weight that can be pruned."""
+
+
+class ModelNotRunnableError(InvalidModelError):
+    """The runtime refuses the model as it was uploaded."""
+
+
+class InvalidRecipeError(EngineError):
+    """The recipe does not fit the model or itself."""
+
+    code = ErrorCode.INVALID_RECIPE
+
+
+class NeedsDatasetError(EngineError):
+    """The recipe looks at data, and none that fits was given."""
+
+    code = ErrorCode.NEEDS_DATASET
+
+
+class NeedsInputsError(EngineError):
+    """The file does not say its input shapes; give them as `inputs`."""
+
+    code = ErrorCode.NEEDS_INPUTS
+
+
+class NeedsLabelsError(EngineError):
+    """The recipe needs a dataset with `targets`."""
+
+    code = ErrorCode.NEEDS_LABELS
+
+
+class TooLargeError(EngineError):
+    """The model is larger than a worker takes."""
+
+    code = ErrorCode.PAYLOAD_TOO_LARGE
+
+
+class BrokenPromiseError(EngineError):
+    """The pruned file failed its own verification, so it is not handed out."""

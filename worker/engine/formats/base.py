@@ -1,0 +1,94 @@
+"""What every file format offers: a structure to reason about, weights to read and write, a way to run it.
+
+The structure is always an onnx-ir model, whatever the file was; its initializers and Constant outputs
+are the handles of the weights.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from api_schemas.jobs import InputSpecs
+from api_schemas.models import ModelFormat, TensorInfo
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load: input shapes the file may not know, where to put extracted files, size budget in bytes."""
+
+    inputs: InputSpecs = field(default_factory=dict)
+    scratch: Path | None = None
+    logical_bytes: int = 64 * 2**30
+    device: str = "cpu"
+
+
+class Network(abc.ABC):
+    """A loaded model file. Reading a weight never copies more than that weight; writing keeps shape and dtype."""
+
+    format: ModelFormat
+    #: The graph. For a format without one (TorchScript that cannot be exported) it is synthesised: one
+    #: disconnected node per layer, and `structure_warning` says why.
+    structure: ir.Model
+    structure_warning: str | None
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    opset: int | None
+    producer: str | None
+    #: File name ending that the saved file has (".onnx", ".pt", ".zip").
+    suffix: str
+
+    @abc.abstractmethod
+    def read(self, value: ir.Value) -> Array:
+        """The tensor behind an initializer or a Constant's output, in its own dtype. Treat it as read-only."""
+
+    @abc.abstractmethod
+    def write(self, value: ir.Value, array: Array) -> None:
+        """Replace that tensor by one of the same shape and dtype; visible to `read` and `save`."""
+
+    @abc.abstractmethod
+    def save(self, path: Path) -> None:
+        """Write the file in the format it came in; all that was not written to is as it was. Deterministic."""
+
+    def writable(self, value: ir.Value) -> bool:
+        """False when the value is no stored tensor of the file (computed while exporting, say)."""
+        return value.const_value is not None
+
+
+class Runner(abc.ABC):
+    """A model file made ready to run, as a user of the file would run it."""
+
+    runtime: str
+    device: str
+    threads: int
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    @abc.abstractmethod
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Outputs in order. Raises `ModelNotRunnableError` when the runtime fails."""
+
+
+class Format(abc.ABC):
+    """One kind of file. A final subclass registers itself in `formats.FORMATS` under its `ModelFormat`."""
+
+    format: ModelFormat
+
+    @abc.abstractmethod
+    def load(self, path: Path, options: LoadOptions) -> Network:
+        """Read the file. Raises errors of `worker.engine.errors` only."""
+
+    @abc.abstractmethod
+    def runner(self, path: Path, options: LoadOptions, threads: int) -> Runner:
+        """Make the file ready to run."""
+
+
+def feed_names(inputs: Sequence[TensorInfo]) -> tuple[str, ...]:
+    """Names of the inputs in order."""
+    return tuple(info.name for info in inputs)
