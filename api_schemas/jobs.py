@@ -179,7 +179,8 @@ class Validation(Plan):
 class ChildOrder(Answer):
     """What the supervisor hands its child: one job, as files in the child's own directory.
 
-    Paths are relative to that directory. `model` and `dataset` are read only.
+    Paths are relative to that directory. `model` and `dataset` are read only. `sandbox` says what confines
+    the child, for the report.
     """
 
     kind: Literal["prune", "inspect", "plan"]
@@ -191,6 +192,7 @@ class ChildOrder(Answer):
     inputs: InputSpecs = {}
     device: str | None = None
     threads: int | None = None
+    sandbox: str = "off"
 
 
 class ChildResult(Answer):
