@@ -30,7 +30,7 @@ class LoadOptions:
 
 
 class Network(abc.ABC):
-    """A loaded model file. Reading a weight never copies more than that weight; writing keeps shape and dtype."""
+    """A loaded model file. Reading copies no more than the weight read; writing keeps shape and dtype."""
 
     format: ModelFormat
     #: The graph. For a format without one (TorchScript that cannot be exported) it is synthesised: one
@@ -46,7 +46,7 @@ class Network(abc.ABC):
 
     @abc.abstractmethod
     def read(self, value: ir.Value) -> Array:
-        """The tensor behind an initializer or a Constant's output, in its own dtype. Treat it as read-only."""
+        """The tensor behind an initializer or a Constant's output, in its own dtype, read-only."""
 
     @abc.abstractmethod
     def write(self, value: ir.Value, array: Array) -> None:
@@ -54,7 +54,7 @@ class Network(abc.ABC):
 
     @abc.abstractmethod
     def save(self, path: Path) -> None:
-        """Write the file in the format it came in; all that was not written to is as it was. Deterministic."""
+        """Write the file in the format it came in, all else as it was; the same bytes for the same edits."""
 
     def writable(self, value: ir.Value) -> bool:
         """False when the value is no stored tensor of the file (computed while exporting, say)."""

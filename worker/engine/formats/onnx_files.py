@@ -1,0 +1,134 @@
+"""An ONNX upload on disk: the model file, the data files beside it, the checks before a runtime."""
+
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto
+
+from api_schemas.formats import sniff_model
+from worker.engine.errors import InvalidModelError, TooLargeError
+from worker.engine.formats.archives import check_archive, extract, open_archive
+from worker.engine.formats.base import LoadOptions
+from worker.engine.formats.onnx_tensors import check_tensors, logical_bytes, stored_tensors
+
+#: Most a protobuf message can be.
+_MOST_PROTO = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class DataRange:
+    """Where the bytes of a tensor with external data are: a file beside the model and a span in it."""
+
+    location: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class OnnxFiles:
+    """The model file and the directory that its data files are relative to.
+
+    `members` are all files of the upload by their names in its zip, in order; none for a bare file.
+    """
+
+    model: Path
+    members: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def directory(self) -> Path:
+        """What the locations of external data are relative to."""
+        return self.model.parent
+
+
+def unpack(path: Path, options: LoadOptions) -> OnnxFiles:
+    """The files of an upload; a zip is extracted into a directory of its own below `options.scratch`."""
+    with path.open("rb") as file:
+        root = sniff_model(file).archive_root
+    if root is None:
+        return OnnxFiles(path)
+    with open_archive(path) as archive:
+        check_archive(archive, options.logical_bytes)
+        top = Path(tempfile.mkdtemp(prefix="onnx-", dir=options.scratch))
+        extract(archive, top)
+        members = {m.filename: top / m.filename for m in archive.infolist() if not m.is_dir()}
+    return OnnxFiles(top / root, members)
+
+
+def parse(files: OnnxFiles) -> onnx.ModelProto:
+    """The model file as it stands, external data left outside."""
+    size = files.model.stat().st_size
+    if size > _MOST_PROTO:
+        raise TooLargeError(
+            "an ONNX file of over 2 GiB cannot be read", hint="save it with external data and upload a zip"
+        )
+    try:
+        model = onnx.ModelProto()
+        model.ParseFromString(files.model.read_bytes())
+    except DecodeError:
+        raise InvalidModelError("the ONNX file is truncated or damaged") from None
+    return model
+
+
+def check(model: onnx.ModelProto, files: OnnxFiles, options: LoadOptions) -> dict[int, DataRange]:
+    """Everything that is refused before a runtime sees the model; returns the external data by tensor number.
+
+    The number of a tensor is its place in `stored_tensors`.
+    """
+    check_tensors(model, options.logical_bytes)
+    ranges = {
+        index: _data_range(tensor, files)
+        for index, tensor in enumerate(stored_tensors(model))
+        if tensor.data_location == TensorProto.EXTERNAL
+    }
+    try:
+        onnx.checker.check_model(str(files.model))
+    except Exception as error:  # the checker raises many kinds; each means that it refuses the file
+        raise InvalidModelError(f"the ONNX checker refuses the model: {_first_lines(error)}") from None
+    return ranges
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split("==> Context")[0].split())[:300]
+
+
+def _data_range(tensor: TensorProto, files: OnnxFiles) -> DataRange:
+    """Where the data is; refused unless it lies within one plain file of the upload (S6)."""
+    keys = {entry.key: entry.value for entry in tensor.external_data}
+    location = keys.get("location", "")
+    file = _data_file(location, files)
+    try:
+        offset, length = int(keys.get("offset") or 0), int(keys.get("length") or logical_bytes(tensor))
+    except ValueError:
+        raise InvalidModelError(
+            f"external data of {tensor.name[:80]!r} has a broken offset or length"
+        ) from None
+    if length != logical_bytes(tensor):
+        raise InvalidModelError(f"external data of {tensor.name[:80]!r} is not as long as its shape says")
+    if offset < 0 or offset + length > file.stat().st_size:
+        raise InvalidModelError(f"external data of {tensor.name[:80]!r} reaches outside {location[:80]!r}")
+    return DataRange(location, offset, length)
+
+
+def _data_file(location: str, files: OnnxFiles) -> Path:
+    pure = PurePosixPath(location)
+    if not location or pure.is_absolute() or ".." in pure.parts or "\\" in location or "\0" in location:
+        raise InvalidModelError(f"external data at {location[:80]!r} is outside the model's own directory")
+    path = files.directory
+    for part in pure.parts:
+        path = path / part
+        if path.is_symlink():
+            raise InvalidModelError(f"external data at {location[:80]!r} is behind a link")
+    if not path.exists():
+        raise InvalidModelError(
+            f"the model keeps data in {location[:80]!r}, which was not uploaded with it",
+            hint="upload a zip of the .onnx file and its data files",
+        )
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or path == files.model:
+        raise InvalidModelError(f"external data at {location[:80]!r} is no plain file of its own")
+    return path
