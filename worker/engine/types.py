@@ -1,0 +1,61 @@
+"""Data between the stages: what was selected, layer by layer. Layers go by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Scores = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What to reach: a share of prunable weights to remove, and layers that get a share of their own."""
+
+    sparsity: float
+    overrides: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts between edges, of values or (log10) of the logarithms of positive values."""
+
+    edges: Array
+    counts: Array
+    log10: bool
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What one layer keeps. `keep` lies in the operator's layout; `threshold` is the smallest kept score."""
+
+    layer: str
+    keep: Mask
+    requested: float | None
+    threshold: float | None = None
+    scores: Histogram | None = None
+
+    @property
+    def pruned(self) -> int:
+        """Number of weights that go."""
+        return int(self.keep.size - np.count_nonzero(self.keep))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every layer keeps."""
+
+    layers: tuple[LayerPlan, ...]
+
+    def of(self, layer: str) -> LayerPlan:
+        """The plan of that layer; raises KeyError."""
+        return next(plan for plan in self.layers if plan.layer == layer)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of planned weights that go."""
+        total = sum(plan.keep.size for plan in self.layers)
+        return sum(plan.pruned for plan in self.layers) / total if total else 0.0

@@ -1,0 +1,17 @@
+"""Given."""
+
+from typing import ClassVar, final
+
+from worker.engine.allocation.base import Allocation, Ranking, layerwise
+from worker.engine.types import Plan
+
+
+@final
+class Given(Allocation):
+    """Exactly the sparsities that the recipe's `layers` names; a layer that is not named stays dense.
+    Takes no target."""
+
+    name: ClassVar[str] = "given"
+
+    def select(self, ranking: Ranking) -> Plan:
+        return layerwise(ranking, lambda layer: ranking.goal.overrides.get(layer.name, 0.0))

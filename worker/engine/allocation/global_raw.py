@@ -1,0 +1,18 @@
+"""Global."""
+
+from typing import ClassVar, final
+
+from worker.engine.allocation.base import Allocation, Ranking
+from worker.engine.allocation.pooled import select_pooled
+from worker.engine.types import Plan
+
+
+@final
+class Global(Allocation):
+    """One top-k of the raw scores over the whole network, exact in total. Layers whose scores are small
+    throughout may lose nearly everything."""
+
+    name: ClassVar[str] = "global"
+
+    def select(self, ranking: Ranking) -> Plan:
+        return select_pooled(ranking, lambda scores: scores)

@@ -1,0 +1,17 @@
+"""Uniform."""
+
+from typing import ClassVar, final
+
+from worker.engine.allocation.base import Allocation, Ranking, layerwise, shares_with_overrides
+from worker.engine.types import Plan
+
+
+@final
+class Uniform(Allocation):
+    """The same sparsity in every layer, exact to one weight per layer. Layers named in `layers` get their
+    own."""
+
+    name: ClassVar[str] = "uniform"
+
+    def select(self, ranking: Ranking) -> Plan:
+        return layerwise(ranking, shares_with_overrides(ranking))

@@ -1,0 +1,59 @@
+"""What a weight is worth: the abstract criterion and the scoring of one network by it."""
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from worker.engine.formats.base import Network
+from worker.engine.graph.build import Graph
+from worker.engine.graph.layer import Layer
+from worker.engine.registry import Part
+from worker.engine.types import Array, Mask, Scores
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is scored: a network, its analysis, the layers in question, and the seed of the job."""
+
+    network: Network
+    graph: Graph
+    layers: tuple[Layer, ...]
+    seed: int = 0
+
+
+class Scorer(abc.ABC):
+    """Scores of one subject. Layers may be scored in any order unless the criterion gives a sequence."""
+
+    @abc.abstractmethod
+    def score(self, layer: Layer) -> Scores:
+        """One number per weight, larger is worth more, layout (groups, outputs, inputs, *taps), float64.
+
+        Weights that are zero already score −∞: they are pruned and go first.
+        """
+
+    @abc.abstractmethod
+    def settle(self, layer: Layer, keep: Mask) -> None:
+        """Hear what a layer keeps; only criteria that score in sequence mind."""
+
+
+class Criterion(Part, abc.ABC):
+    """Abstract axis `criterion`."""
+
+    axis: ClassVar[str] = "criterion"
+
+    @abc.abstractmethod
+    def scorer(self, subject: Subject) -> Scorer:
+        """Make ready to score. Never changes the network."""
+
+    def sequence(self, layers: Sequence[Layer]) -> Sequence[Layer] | None:
+        """The order in which layers must be scored and settled, or None when each stands alone."""
+        return None
+
+
+def ranked(scores: Scores, weights: Array) -> Scores:
+    """Scores with −∞ where the weight is zero already (trap 10 of the reference page: −∞ marks pruned)."""
+    np.copyto(scores, -np.inf, where=weights == 0)
+    return scores

@@ -1,0 +1,90 @@
+"""Lookahead (LAP): what a weight is worth to the layer before it and the layer after it together.
+
+Park, Lee, Mo, Shin: "Lookahead: A Far-Sighted Alternative of Magnitude-based Pruning", ICLR 2020.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, final
+
+import numpy as np
+
+from worker.engine.criteria.base import Criterion, Scorer, Subject, ranked
+from worker.engine.graph import weights
+from worker.engine.graph.chain import chain_links
+from worker.engine.graph.energies import Energies, links
+from worker.engine.graph.layer import Layer, LayerUse
+from worker.engine.types import Array, Mask, Scores
+
+
+@final
+class Lookahead(Criterion):
+    """w² · in(j) · out(k): `in` is the energy (sum of squares) of the weights that make a weight's input,
+    `out` of those that read its output, with batch norm's slopes multiplied in. It is the change of the
+    product of three neighbouring layers when the weight goes. Needs no data and one pass over the weights.
+
+    Neighbours come from the channel maps: energies add over branches that join, and every branch that
+    forks off counts. On a plain chain this is exactly the published score."""
+
+    name: ClassVar[str] = "lookahead"
+    source: ClassVar[str | None] = "Park et al., ICLR 2020, arXiv 2002.04809, eq. 4 and 5"
+
+    look: Literal["both", "forward", "backward"] = "both"
+    """Which neighbours count: both (LAP), only the next layer (LFP) or only the previous one (LBP)."""
+    batch_norm: bool = True
+    """Multiply batch norm's slopes γ/√(σ²+ε) (and constant factors) into the energies."""
+    squared: bool = True
+    """Score w²·in·out, as published, or its root |w|·√(in·out). Matters only across layers (global)."""
+    order: Literal["at_once", "forward", "backward"] = "at_once"
+    """Score all layers on the unpruned network, or in sequence, each pruned before the next is scored."""
+    neighbours: Literal["graph", "chain"] = "graph"
+    """Follow the graph, or take the layers as one plain chain that ignores skip connections, as the
+    published code does for residual networks."""
+
+    def scorer(self, subject: Subject) -> Scorer:
+        return _Lookahead(self, subject)
+
+    def sequence(self, layers: Sequence[Layer]) -> Sequence[Layer] | None:
+        if self.order == "at_once":
+            return None
+        return list(layers) if self.order == "forward" else list(layers)[::-1]
+
+
+@final
+class _Lookahead(Scorer):
+    """Energies of the network as it stands; in sequence, of what earlier layers kept."""
+
+    def __init__(self, criterion: Lookahead, subject: Subject) -> None:
+        self._criterion, self._subject = criterion, subject
+        self._kept: dict[str, Mask] = {}
+        self._names = {use: layer.name for layer in subject.graph.layers for use in layer.uses}
+        along = links(subject.graph) if criterion.neighbours == "graph" else chain_links(subject.graph)
+        self._energies = Energies(subject.graph, along, self._weigh, slopes=criterion.batch_norm)
+
+    def _weigh(self, use: LayerUse) -> Array:
+        values = weights.read(self._subject.network, use.view)
+        keep = self._kept.get(self._names.get(use, ""))
+        return values if keep is None else values * keep
+
+    def score(self, layer: Layer) -> Scores:
+        values = weights.read_finite(self._subject.network, layer)
+        factor = sum((self._factor(use) for use in layer.uses), np.zeros(()))
+        scores = np.square(values, dtype=np.float64)
+        scores *= factor.reshape(*factor.shape, *(1,) * (values.ndim - 3))
+        if not self._criterion.squared:
+            np.sqrt(scores, out=scores)
+        return ranked(scores, values)
+
+    def _factor(self, use: LayerUse) -> Array:
+        """in · out of one use, shape (groups, outputs / group, inputs / group) or broadcasting to it."""
+        groups, outputs, inputs = use.view.seen_shape()[:3]
+        factor: Array = np.ones((groups, outputs, inputs))
+        if self._criterion.look != "forward":
+            factor = factor * self._energies.incoming(use)
+        if self._criterion.look != "backward":
+            factor = factor * self._energies.outgoing(use)
+        return factor
+
+    def settle(self, layer: Layer, keep: Mask) -> None:
+        if self._criterion.order != "at_once":
+            self._kept[layer.name] = keep
+            self._energies.forget(layer)

@@ -1,0 +1,59 @@
+"""Convolutions: weights (outputs, inputs / group, *taps), channels on axis 1."""
+
+import numpy as np
+import onnx_ir as ir
+
+from worker.engine.graph.channels import Source, fresh
+from worker.engine.graph.constants import attribute
+from worker.engine.graph.trace import Trace, label, rule
+from worker.engine.graph.views import Reshape, WeightView, transposed
+
+
+def _grouped(view: WeightView, groups: int, *, transpose: bool) -> WeightView:
+    """The view in layout (groups, outputs / group, inputs / group, *taps)."""
+    first, second, *taps = view.seen_shape()
+    split = view.then(Reshape((first, second, *taps), (groups, first // groups, second, *taps)))
+    if not transpose:
+        return split
+    return split.then(transposed((0, 2, 1, *range(3, 3 + len(taps)))))
+
+
+def _positions(node: ir.Node, trace: Trace, *, of_input: bool) -> int | None:
+    shape = trace.shape(node.inputs[0] if of_input else node.outputs[0])
+    if shape is None or any(size is None for size in shape[2:]):
+        return None
+    return int(np.prod([size or 1 for size in shape[2:]]))
+
+
+def _convolve(node: ir.Node, trace: Trace, view: WeightView | None, *, transpose: bool) -> None:
+    if view is None or len(view.seen_shape()) < 3:
+        trace.stop(node, "the convolution's weight is computed from data")
+        return
+    seen = _grouped(view, attribute(node, "group", 1), transpose=transpose)
+    source = Source(label(node), int(np.prod(seen.seen_shape()[:2])))
+    incoming = trace.map_on(node.inputs[0], 1)
+    positions = _positions(node, trace, of_input=transpose)
+    trace.use(node, seen, incoming, source=source, positions=positions)
+    trace.put(node.outputs[0], fresh(source, 1))
+
+
+@rule("Conv")
+def conv(node: ir.Node, trace: Trace) -> None:
+    """Conv: output channel = unit."""
+    _convolve(node, trace, trace.constants.view(node.inputs[1]), transpose=False)
+
+
+@rule("ConvTranspose")
+def conv_transpose(node: ir.Node, trace: Trace) -> None:
+    """ConvTranspose: weights lie (inputs, outputs / group, *taps); each input position uses every tap."""
+    _convolve(node, trace, trace.constants.view(node.inputs[1]), transpose=True)
+
+
+@rule("QLinearConv")
+def quantised_conv(node: ir.Node, trace: Trace) -> None:
+    """QLinearConv: int8 weights with scale and zero point as operands 4 and 5, per tensor or per output."""
+    view = trace.constants.view(node.inputs[3])
+    scale, zero = trace.constants.array(node.inputs[4]), trace.constants.array(node.inputs[5])
+    if view is not None and scale is not None and not view.steps:
+        view = trace.constants.quantized(view, scale, zero, 0)
+    _convolve(node, trace, view, transpose=False)

@@ -1,0 +1,151 @@
+"""Elementwise operators: one operand passes its map on; several are joined after broadcasting."""
+
+from functools import reduce
+
+import numpy as np
+import onnx_ir as ir
+
+from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Floats, Term, joined, scaled
+from worker.engine.graph.trace import Trace, rule
+
+_UNARY = """
+    Relu LeakyRelu Elu Selu Celu ThresholdedRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Softplus Softsign Gelu
+    Mish Swish Erf Abs Neg Exp Log Sqrt Reciprocal Sign Floor Ceil Round Sin Cos Tan Asin Acos Atan Sinh Cosh
+    Asinh Acosh Atanh Clip Identity Dropout Cast CastLike Softmax LogSoftmax Hardmax Shrink Not IsNaN IsInf
+    Bernoulli QuantizeLinear DequantizeLinear Pow Mod BitShift CumSum Trilu BitwiseNot
+""".split()
+
+
+@rule(*_UNARY)
+def unary(node: ir.Node, trace: Trace) -> None:
+    """Channels stay what they are. The first output alone carries them (Dropout's mask does not)."""
+    trace.put(node.outputs[0], trace.channels(node.inputs[0]))
+    for value in node.outputs[1:]:
+        trace.put(value, Boundary("a mask"))
+
+
+@rule("QLinearSigmoid", "QLinearLeakyRelu", domain="com.microsoft")
+def quantised_unary(node: ir.Node, trace: Trace) -> None:
+    """Quantised activations of ONNX Runtime."""
+    unary(node, trace)
+
+
+@rule("FastGelu", "Gelu", "BiasGelu", "QuickGelu", domain="com.microsoft")
+def fused_activation(node: ir.Node, trace: Trace) -> None:
+    """Fused activations of ONNX Runtime; a bias operand is a constant."""
+    unary(node, trace)
+
+
+@rule("Add", "Sub", "Sum", "Mean", "Max", "Min", "Where")
+def additive(node: ir.Node, trace: Trace) -> None:
+    """Branches that join: energies add (design: the one analysis)."""
+    operands = node.inputs[1:] if node.op_type == "Where" else node.inputs
+    trace.put(node.outputs[0], _joined(node, trace, list(operands)))
+
+
+@rule("QLinearAdd", domain="com.microsoft")
+def quantised_add(node: ir.Node, trace: Trace) -> None:
+    """QLinearAdd(a, a_scale, a_zero, b, b_scale, b_zero, …)."""
+    trace.put(node.outputs[0], _joined(node, trace, [node.inputs[0], node.inputs[3]]))
+
+
+@rule(
+    "And", "Or", "Xor", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "BitwiseAnd", "BitwiseOr"
+)
+def comparison(node: ir.Node, trace: Trace) -> None:
+    """Comparisons carry the channels of what they compare."""
+    trace.put(node.outputs[0], _joined(node, trace, list(node.inputs)))
+
+
+@rule("Mul", "Div")
+def multiplicative(node: ir.Node, trace: Trace) -> None:
+    """A constant factor is a slope; two branches that multiply (a gate) are joined."""
+    first, second = node.inputs[:2]
+    if trace.is_constant(second):
+        trace.put(node.outputs[0], _times(node, trace, first, second))
+    elif trace.is_constant(first) and node.op_type == "Mul":
+        trace.put(node.outputs[0], _times(node, trace, second, first))
+    else:
+        trace.put(node.outputs[0], _joined(node, trace, [first, second]))
+
+
+def _times(node: ir.Node, trace: Trace, data: ir.Value | None, constant: ir.Value | None) -> Channels:
+    channels = _lifted(node, trace, data)
+    factor = trace.constants.array(constant)
+    if isinstance(channels, Boundary) or factor is None or factor.dtype.kind not in "fiu":
+        return channels
+    with np.errstate(divide="ignore"):
+        slope = factor.astype(np.float64) if node.op_type == "Mul" else 1.0 / factor.astype(np.float64)
+    laid = _over_axes(node, trace, slope, channels)
+    return channels if laid is None or not np.isfinite(laid).all() else scaled(channels, laid)
+
+
+def _over_axes(node: ir.Node, trace: Trace, factor: Floats, channels: ChannelMap) -> Floats | None:
+    """The factor over the map's axes; None when it varies along other axes too."""
+    shape = trace.shape(node.outputs[0])
+    if factor.size == 1:
+        return np.full(channels.sizes, float(factor.reshape(-1)[0]))
+    if shape is None or factor.ndim > len(shape):
+        return None
+    padded = factor.reshape((1,) * (len(shape) - factor.ndim) + factor.shape)
+    if any(size != 1 for axis, size in enumerate(padded.shape) if axis not in channels.axes):
+        return None
+    own = padded.reshape([padded.shape[axis] for axis in channels.axes])
+    return np.broadcast_to(own, channels.sizes)
+
+
+def _lifted(node: ir.Node, trace: Trace, value: ir.Value | None) -> Channels:
+    """An operand's map with its axes as they are after broadcasting to the result's rank."""
+    channels = trace.channels(value)
+    own, result = trace.shape(value), trace.shape(node.outputs[0])
+    if isinstance(channels, Boundary) or own is None or result is None:
+        return channels
+    axes = tuple(axis + len(result) - len(own) for axis in channels.axes)
+    return ChannelMap(axes, channels.sizes, channels.terms)
+
+
+def _joined(node: ir.Node, trace: Trace, operands: list[ir.Value | None]) -> Channels:
+    data = [value for value in operands if value is not None and not trace.is_constant(value)]
+    found = [(value, _lifted(node, trace, value)) for value in data]
+    maps = [(value, c) for value, c in found if isinstance(c, ChannelMap)]
+    if not maps:
+        return Boundary("no operand's channels are known")
+    main = max(maps, key=lambda pair: np.prod(pair[1].sizes))[1]
+    parts = [_part(node, trace, value, channels, main) for value, channels in found]
+    if any(isinstance(part, Boundary) for part in parts):
+        for value in data:
+            trace.read(value)
+        return next(part for part in parts if isinstance(part, Boundary))
+    return _unique(reduce(joined, [part for part in parts if isinstance(part, ChannelMap)]))
+
+
+def _part(
+    node: ir.Node, trace: Trace, value: ir.Value, channels: Channels, main: ChannelMap
+) -> Channels | None:
+    """What an operand adds to the join: its map, energy 1 for the unknown, None for what only broadcasts."""
+    if isinstance(channels, ChannelMap):
+        if (channels.axes, channels.sizes) == (main.axes, main.sizes):
+            return channels
+        return Boundary("branches join with channels on different axes")
+    shape, result = trace.shape(value), trace.shape(node.outputs[0])
+    if shape is None or result is None:
+        return trace.given_like(value, main, channels.reason)
+    sizes = [shape[axis - len(result)] if axis - len(result) >= -len(shape) else 1 for axis in main.axes]
+    return None if all(size == 1 for size in sizes) else trace.given_like(value, main, channels.reason)
+
+
+def _unique(channels: ChannelMap) -> ChannelMap:
+    """Without terms that stand twice, as in x · sigmoid(x)."""
+    kept: list[Term] = []
+    for term in channels.terms:
+        if not any(_same(term, other) for other in kept):
+            kept.append(term)
+    return ChannelMap(channels.axes, channels.sizes, tuple(kept))
+
+
+def _same(first: Term, second: Term) -> bool:
+    if first.source is not second.source or not np.array_equal(first.units, second.units):
+        return False
+    if first.slope is None or second.slope is None:
+        return first.slope is second.slope
+    return np.array_equal(first.slope, second.slope)

@@ -1,0 +1,107 @@
+"""Matrix products with a stored operand: Gemm, MatMul and their quantised forms."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from worker.engine.graph.channels import Boundary, Source, fresh
+from worker.engine.graph.constants import attribute
+from worker.engine.graph.trace import Trace, label, rule
+from worker.engine.graph.views import Reshape, WeightView, transposed
+
+
+def _laid_out(view: WeightView, order: Sequence[int]) -> WeightView:
+    """The view in layout (1, outputs, inputs, *batch), given where each stands."""
+    shape = view.seen_shape()
+    moved = view if tuple(order) == tuple(range(len(shape))) else view.then(transposed(order))
+    shape = tuple(shape[axis] for axis in order)
+    return moved.then(Reshape(shape, (1, *shape)))
+
+
+def _multiply(
+    node: ir.Node, trace: Trace, data: ir.Value | None, view: WeightView, feature_axis: int
+) -> None:
+    """A product whose features lie on `feature_axis` (negative) of both operand and result."""
+    shape = trace.shape(node.outputs[0])
+    rank = len(shape) if shape is not None else len(trace.shape(data) or ())
+    source = Source(label(node), view.seen_shape()[1])
+    incoming = trace.map_on(data, feature_axis)
+    trace.use(node, view, incoming, source=source, positions=_positions(shape, feature_axis, view))
+    known = rank >= -feature_axis
+    trace.put(
+        node.outputs[0], fresh(source, rank + feature_axis) if known else Boundary("its rank is unknown")
+    )
+
+
+def _positions(shape: Sequence[int | None] | None, feature_axis: int, view: WeightView) -> int | None:
+    """How many times one sample uses each weight: all positions but features and the weight's own batch."""
+    if shape is None:
+        return None
+    sizes = list(shape)
+    del sizes[feature_axis]
+    if any(size is None for size in sizes):
+        return None
+    batch = int(np.prod(view.seen_shape()[3:]))
+    return max(1, int(np.prod([size or 1 for size in sizes])) // batch)
+
+
+@rule("Gemm")
+def gemm(node: ir.Node, trace: Trace) -> None:
+    """Gemm: (rows, inputs) times (inputs, outputs); either operand may be the weight and transposed."""
+    right = trace.constants.view(node.inputs[1])
+    left = trace.constants.view(node.inputs[0])
+    if right is not None and len(right.seen_shape()) == 2 and left is None:
+        order = (0, 1) if attribute(node, "transB", 0) else (1, 0)
+        if attribute(node, "transA", 0):
+            trace.stop(node, "Gemm with transposed data")
+            return
+        _multiply(node, trace, node.inputs[0], _laid_out(right, order), -1)
+    elif left is not None and len(left.seen_shape()) == 2 and right is None:
+        trace.refuse(node, node.inputs[0], "Gemm with the weight on the left")
+        trace.stop(node, "Gemm with the weight on the left")
+    else:
+        trace.stop(node, "a product of two activations")
+
+
+@rule("MatMul")
+def matmul(node: ir.Node, trace: Trace) -> None:
+    """MatMul with a stored operand on either side; more than two dimensions of weight are batches."""
+    _matmul(node, trace, node.inputs[0], node.inputs[1])
+
+
+def _matmul(node: ir.Node, trace: Trace, a: ir.Value | None, b: ir.Value | None) -> None:
+    left, right = trace.constants.view(a), trace.constants.view(b)
+    if right is not None and left is None and len(right.seen_shape()) >= 2:
+        rank = len(right.seen_shape())
+        order = (rank - 1, rank - 2, *range(rank - 2))
+        _multiply(node, trace, a, _laid_out(right, order), -1)
+    elif left is not None and right is None and len(left.seen_shape()) >= 2:
+        rank = len(left.seen_shape())
+        order = (rank - 2, rank - 1, *range(rank - 2))
+        _multiply(node, trace, b, _laid_out(left, order), -2)
+    else:
+        trace.stop(node, "a product of two activations")
+
+
+def _quantised(node: ir.Node, trace: Trace, operands: Sequence[int], *, transposed_b: bool) -> None:
+    data, weight, scale, zero = (node.inputs[i] if i < len(node.inputs) else None for i in operands)
+    view, factor = trace.constants.view(weight), trace.constants.array(scale)
+    if view is None or factor is None or view.steps or len(view.shape) != 2:
+        trace.stop(node, "the product's quantised weight is not stored plainly")
+        return
+    axis = 0 if transposed_b else 1
+    view = trace.constants.quantized(view, factor, trace.constants.array(zero), axis)
+    _multiply(node, trace, data, _laid_out(view, (0, 1) if transposed_b else (1, 0)), -1)
+
+
+@rule("QLinearMatMul")
+def quantised_matmul(node: ir.Node, trace: Trace) -> None:
+    """QLinearMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero)."""
+    _quantised(node, trace, (0, 3, 4, 5), transposed_b=False)
+
+
+@rule("QGemm", domain="com.microsoft")
+def quantised_gemm(node: ir.Node, trace: Trace) -> None:
+    """ONNX Runtime's QGemm, same operand order as QLinearMatMul."""
+    _quantised(node, trace, (0, 3, 4, 5), transposed_b=bool(attribute(node, "transB", 0)))

@@ -1,0 +1,77 @@
+"""Pooling, resizing and reductions: channels pass unless the channel axis itself is reduced."""
+
+import onnx_ir as ir
+
+from worker.engine.graph.channels import Boundary, ChannelMap
+from worker.engine.graph.constants import attribute
+from worker.engine.graph.trace import Trace, rule
+
+
+@rule(
+    "MaxPool",
+    "AveragePool",
+    "LpPool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "GlobalLpPool",
+    "Upsample",
+    "Resize",
+)
+def pool(node: ir.Node, trace: Trace) -> None:
+    """Channels on axis 1 pass; MaxPool's indices carry none."""
+    trace.put(node.outputs[0], trace.channels(node.inputs[0]))
+    for value in node.outputs[1:]:
+        trace.put(value, Boundary("indices"))
+
+
+@rule("QLinearGlobalAveragePool", "QLinearAveragePool", domain="com.microsoft")
+def quantised_pool(node: ir.Node, trace: Trace) -> None:
+    """Quantised pooling of ONNX Runtime, channels first."""
+    trace.put(node.outputs[0], trace.channels(node.inputs[0]))
+
+
+_REDUCTIONS = (
+    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp"
+)
+
+
+@rule(*_REDUCTIONS.split(), "ReduceSumSquare", "ArgMax", "ArgMin")
+def reduce(node: ir.Node, trace: Trace) -> None:
+    """A reduction over other axes keeps the channels; over the channels it leaves nothing to follow."""
+    channels, shape = trace.channels(node.inputs[0]), trace.shape(node.inputs[0])
+    if isinstance(channels, Boundary) or shape is None:
+        trace.put(node.outputs[0], channels)
+        return
+    axes = _axes(node, trace, len(shape))
+    if axes is None or set(axes) & set(channels.axes):
+        if node.op_type.startswith("Arg"):
+            trace.read(node.inputs[0])
+        trace.put(node.outputs[0], Boundary("a reduction over the channels"))
+        return
+    if attribute(node, "keepdims", 1):
+        trace.put(node.outputs[0], channels)
+        return
+    left = tuple(axis - sum(a < axis for a in axes) for axis in channels.axes)
+    trace.put(node.outputs[0], ChannelMap(left, channels.sizes, channels.terms))
+
+
+def _axes(node: ir.Node, trace: Trace, rank: int) -> list[int] | None:
+    """Reduced axes, not negative; all of them where none are named; None where they are computed."""
+    if node.op_type.startswith("Arg"):
+        return [attribute(node, "axis", 0) % rank]
+    named = attribute(node, "axes")
+    if named is None and len(node.inputs) > 1 and node.inputs[1] is not None:
+        found = trace.constants.array(node.inputs[1])
+        if found is None:
+            return None
+        named = found.tolist()
+    return [axis % rank for axis in named] if named else list(range(rank))
+
+
+@rule(
+    "Shape", "Size", "ConstantOfShape", "Range", "NonZero", "EyeLike", "RandomNormalLike", "RandomUniformLike"
+)
+def about_shape(node: ir.Node, trace: Trace) -> None:
+    """Only the shape is read, or nothing: no channel passes."""
+    for value in node.outputs:
+        trace.put(value, Boundary("computed from shapes"))

@@ -1,0 +1,85 @@
+"""Static shapes of every value, batch 1 where the file leaves the batch open."""
+
+import logging
+from collections.abc import Mapping
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import _c_api_utils
+
+from api_schemas.jobs import InputSpec, InputSpecs
+
+_LOG = logging.getLogger(__name__)
+
+Shape = tuple[int | None, ...]
+
+
+class Shapes:
+    """Shape look-up by value. Unknown dimensions are None, an unknown rank is None as a whole."""
+
+    def __init__(self, by_name: Mapping[str, Shape]) -> None:
+        self._by_name = dict(by_name)
+
+    def of(self, value: ir.Value | None) -> Shape | None:
+        """The shape of a value, or None when not even its rank is known."""
+        if value is None:
+            return None
+        if value.const_value is not None:
+            return tuple(value.const_value.shape.numpy())
+        return self._by_name.get(value.name or "", _declared(value))
+
+    def size(self, value: ir.Value | None, axis: int) -> int | None:
+        """One dimension, or None."""
+        shape = self.of(value)
+        if shape is None or not -len(shape) <= axis < len(shape):
+            return None
+        return shape[axis]
+
+
+def infer_shapes(structure: ir.Model, inputs: InputSpecs) -> Shapes:
+    """Infer with onnx, on a copy, after fixing open input dimensions from `inputs`, else the batch to 1."""
+    copy = structure.clone()
+    for value in copy.graph.inputs:
+        if value.shape is not None and not value.is_initializer():
+            value.shape = ir.Shape(_fixed(value, inputs.get(value.name or "")))
+    try:
+        proto = _c_api_utils.call_onnx_api(_infer, copy)
+    except Exception as error:  # the onnx library raises many kinds; without shapes we only see less
+        _LOG.warning("shape inference failed: %s", str(error)[:200])
+        return Shapes({})
+    found: dict[str, Shape] = {}
+    _collect(proto.graph, found)
+    return Shapes(found)
+
+
+def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+
+
+def _fixed(value: ir.Value, spec: list[int] | InputSpec | None) -> list[int | None]:
+    given = spec.shape if isinstance(spec, InputSpec) else spec
+    sizes: list[int | None] = []
+    for axis, size in enumerate(value.shape or ()):
+        known = size if isinstance(size, int) and size > 0 else None
+        if known is None and given is not None and axis < len(given):
+            known = given[axis]
+        sizes.append(1 if known is None and axis == 0 else known)
+    return sizes
+
+
+def _declared(value: ir.Value) -> Shape | None:
+    if value.shape is None:
+        return None
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)
+
+
+def _collect(graph: onnx.GraphProto, found: dict[str, Shape]) -> None:
+    """Shapes of a graph and of the graphs in its nodes; the first to name a value keeps it."""
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        if info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"):
+            dims = info.type.tensor_type.shape.dim
+            found.setdefault(info.name, tuple(d.dim_value if d.dim_value > 0 else None for d in dims))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _collect(attribute.g, found)
