@@ -5,6 +5,7 @@ StoreError
 ├── ConflictError            the row's state forbids the change
 ├── IdempotencyMismatchError the key was used with another body
 ├── StaleClaimError          the lease is gone: another worker may own the job
+├── UnavailableError         the database does not answer, or broke off
 └── BlobError                a blob is missing or does not have the digest it should
 """
 
@@ -27,6 +28,10 @@ class IdempotencyMismatchError(StoreError):
 
 class StaleClaimError(StoreError):
     """The lease on the job has passed to someone else; nothing was written."""
+
+
+class UnavailableError(StoreError):
+    """The database does not answer. Nothing is known to have been written; trying again is safe."""
 
 
 class BlobError(StoreError):

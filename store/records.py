@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from api_schemas.datasets import ArrayInfo, DatasetFormat
 from api_schemas.errors import JobError
 from api_schemas.jobs import InputSpecs, JobStatus, Progress, Stage, Summary
 from api_schemas.models import Inspection, ModelFormat
 from api_schemas.recipe import Recipe
+
+Item = TypeVar("Item")
 
 
 class JobKind(StrEnum):
@@ -102,7 +104,7 @@ class JobRecord:
     max_attempts: int
     created_at: datetime
     stage: Stage | None = None
-    progress: Progress = Progress()
+    progress: Progress = field(default_factory=Progress)
     started_at: datetime | None = None
     finished_at: datetime | None = None
     cancel_requested: bool = False
@@ -141,3 +143,56 @@ class Outcome:
     page: BlobRef | None = None
     inspection: Inspection | None = None
     plan: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The answer to a heartbeat; `cancel_requested` asks the supervisor to stop its child."""
+
+    cancel_requested: bool
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What a sweep did, as job ids.
+
+    `queued` have waited without being claimed since their last ring: their bell should be rung again.
+    """
+
+    requeued: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    cancelled: tuple[str, ...] = ()
+    queued: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WebhookDelivery:
+    """A notification to be posted. `id` is the same on every try; `attempts` counts this one."""
+
+    id: str
+    job_id: str
+    url: str
+    payload: Mapping[str, Any]
+    attempts: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """A worker process as it described itself; `seen_at` is its last sign of life."""
+
+    name: str
+    version: str
+    sandbox: str
+    device: str
+    detail: Mapping[str, Any]
+    started_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True)
+class Slice(Generic[Item]):
+    """One page of a listing, newest first; `next_cursor` is None on the last."""
+
+    items: tuple[Item, ...]
+    next_cursor: str | None = None

@@ -1,0 +1,1 @@
+"""Alembic migrations. They only add; what they add, older releases ignore."""
