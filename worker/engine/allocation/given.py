@@ -2,6 +2,7 @@
 
 from typing import ClassVar, final
 
+from api_schemas.catalogue import Requirements
 from worker.engine.allocation.base import Allocation, Ranking, layerwise
 from worker.engine.types import Plan
 
@@ -12,6 +13,10 @@ class Given(Allocation):
     Takes no target."""
 
     name: ClassVar[str] = "given"
+
+    @classmethod
+    def requires(cls) -> Requirements:
+        return Requirements(targets=[])
 
     def select(self, ranking: Ranking) -> Plan:
         return layerwise(ranking, lambda layer: ranking.goal.overrides.get(layer.name, 0.0))

@@ -4,6 +4,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from api_schemas.catalogue import Requirements
 from worker.engine.allocation.base import Allocation, Ranking
 from worker.engine.allocation.pooled import select_pooled
 from worker.engine.types import Plan, Scores
@@ -16,6 +17,10 @@ class GlobalNormalised(Allocation):
 
     name: ClassVar[str] = "global_normalised"
     source: ClassVar[str | None] = "Park et al., ICLR 2020 (global comparison)"
+
+    @classmethod
+    def requires(cls) -> Requirements:
+        return Requirements(targets=["sparsity"])
 
     def select(self, ranking: Ranking) -> Plan:
         return select_pooled(ranking, _over_norm)

@@ -2,6 +2,7 @@
 
 from typing import ClassVar, final
 
+from api_schemas.catalogue import Requirements
 from worker.engine.allocation.base import Allocation, Ranking
 from worker.engine.allocation.pooled import select_pooled
 from worker.engine.types import Plan
@@ -13,6 +14,10 @@ class Global(Allocation):
     throughout may lose nearly everything."""
 
     name: ClassVar[str] = "global"
+
+    @classmethod
+    def requires(cls) -> Requirements:
+        return Requirements(targets=["sparsity"])
 
     def select(self, ranking: Ranking) -> Plan:
         return select_pooled(ranking, lambda scores: scores)

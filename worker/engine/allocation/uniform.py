@@ -2,6 +2,7 @@
 
 from typing import ClassVar, final
 
+from api_schemas.catalogue import Requirements
 from worker.engine.allocation.base import Allocation, Ranking, layerwise, shares_with_overrides
 from worker.engine.types import Plan
 
@@ -12,6 +13,10 @@ class Uniform(Allocation):
     own."""
 
     name: ClassVar[str] = "uniform"
+
+    @classmethod
+    def requires(cls) -> Requirements:
+        return Requirements(targets=["sparsity"])
 
     def select(self, ranking: Ranking) -> Plan:
         return layerwise(ranking, shares_with_overrides(ranking))

@@ -104,10 +104,11 @@ def _refusal(network: Network, layer: Layer, others: dict[ir.Value, str]) -> str
     value = layer.view.value
     if not network.writable(value):
         return "the weight is computed, not stored in the file"
-    if layer.view.quantization is None and value.dtype not in _FLOATS:
-        return f"weights of type {value.dtype} are not pruned"
-    if layer.view.quantization is not None and value.dtype not in _BYTES:
-        return f"quantised weights of type {value.dtype} are not pruned"
+    dtype = _stored_dtype(value)
+    if layer.view.quantization is None and dtype not in _FLOATS:
+        return f"weights of type {dtype} are not pruned"
+    if layer.view.quantization is not None and dtype not in _BYTES:
+        return f"quantised weights of type {dtype} are not pruned"
     if any(not use.view.same_as(layer.view) for use in layer.uses):
         return "shared by operators that read it in different layouts"
     if value.is_graph_output():
@@ -115,7 +116,11 @@ def _refusal(network: Network, layer: Layer, others: dict[ir.Value, str]) -> str
     return others.get(value)
 
 
-_READERS_THAT_ONLY_PASS = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
+def _stored_dtype(value: ir.Value) -> ir.DataType | None:
+    node = value.producer()
+    if value.const_value is None and node is not None and "value" in node.attributes:
+        return node.attributes["value"].as_tensor().dtype
+    return value.dtype if value.const_value is None else value.const_value.dtype
 
 
 def _other_readers(structure: ir.Model) -> dict[ir.Value, str]:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import _c_api_utils
 
 from api_schemas.jobs import InputSpec, InputSpecs
+from worker.engine.graph.observed import observe
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,19 +38,36 @@ class Shapes:
 
 
 def infer_shapes(structure: ir.Model, inputs: InputSpecs) -> Shapes:
-    """Infer with onnx, on a copy, after fixing open input dimensions from `inputs`, else the batch to 1."""
+    """Infer with onnx, on a copy, after fixing open input dimensions from `inputs`, else the batch to 1.
+
+    Where that leaves shapes open the graph is run once to see them.
+    """
     copy = structure.clone()
+    fixed = {
+        v.name or "": _fixed(v, inputs.get(v.name or "")) for v in copy.graph.inputs if not v.is_initializer()
+    }
     for value in copy.graph.inputs:
-        if value.shape is not None and not value.is_initializer():
-            value.shape = ir.Shape(_fixed(value, inputs.get(value.name or "")))
+        if value.shape is not None and value.name in fixed:
+            value.shape = ir.Shape(fixed[value.name])
+    found = _inferred(copy)
+    if any(_is_open(found.get(v.name or "")) for node in structure.graph for v in node.outputs if v.name):
+        found |= observe(structure, fixed)
+    return Shapes(found)
+
+
+def _is_open(shape: Shape | None) -> bool:
+    return shape is None or None in shape
+
+
+def _inferred(structure: ir.Model) -> dict[str, Shape]:
     try:
-        proto = _c_api_utils.call_onnx_api(_infer, copy)
-    except Exception as error:  # the onnx library raises many kinds; without shapes we only see less
+        proto = _c_api_utils.call_onnx_api(_infer, structure)
+    except Exception as error:  # the onnx library raises many kinds; without it we only see less
         _LOG.warning("shape inference failed: %s", str(error)[:200])
-        return Shapes({})
+        return {}
     found: dict[str, Shape] = {}
     _collect(proto.graph, found)
-    return Shapes(found)
+    return found
 
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,10 +9,10 @@ from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Floats,
 from worker.engine.graph.trace import Trace, rule
 
 _UNARY = """
-    Relu LeakyRelu Elu Selu Celu ThresholdedRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Softplus Softsign Gelu
-    Mish Swish Erf Abs Neg Exp Log Sqrt Reciprocal Sign Floor Ceil Round Sin Cos Tan Asin Acos Atan Sinh Cosh
-    Asinh Acosh Atanh Clip Identity Dropout Cast CastLike Softmax LogSoftmax Hardmax Shrink Not IsNaN IsInf
-    Bernoulli QuantizeLinear DequantizeLinear Pow Mod BitShift CumSum Trilu BitwiseNot
+    Relu LeakyRelu Elu Selu Celu ThresholdedRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Softplus Softsign
+    Mish Swish Erf Gelu Abs Neg Exp Log Sqrt Reciprocal Sign Floor Ceil Round Sin Cos Tan Asin Acos Atan Sinh
+    Cosh Asinh Acosh Atanh Clip Identity Dropout Cast CastLike Softmax LogSoftmax Hardmax Shrink Not IsNaN
+    IsInf Bernoulli QuantizeLinear DequantizeLinear Pow Mod BitShift CumSum Trilu BitwiseNot
 """.split()
 
 

@@ -12,6 +12,7 @@ from worker.engine.graph.channels import (
     Ints,
     Permuted,
     Placed,
+    Reshaped,
     Taken,
     Term,
     given,
@@ -173,13 +174,27 @@ def gather(node: ir.Node, trace: Trace) -> None:
         return
     axis = attribute(node, "axis", 0) % len(shape)
     rank = indices.ndim if indices is not None else len(trace.shape(node.inputs[1]) or (1,))
-    if axis in channels.axes and (indices is None or indices.ndim != 1):
+    if axis in channels.axes and (indices is None or indices.ndim > 1):
         trace.stop(node, "channels are gathered by indices that are computed or not a list")
+        return
+    if axis in channels.axes and indices is not None and indices.ndim == 0:
+        trace.put(node.outputs[0], _picked(channels, axis, int(indices)))
         return
     if indices is not None and indices.ndim == 1:
         channels = _take(channels, axis, indices.astype(np.int64))
     axes = [a if a < axis else a + rank - 1 for a in channels.axes]
     trace.put(node.outputs[0], ChannelMap(tuple(axes), channels.sizes, channels.terms))
+
+
+def _picked(channels: ChannelMap, axis: int, index: int) -> Channels:
+    """One index along an axis of channels: the axis is gone."""
+    place = channels.axes.index(axis)
+    sizes = [size for i, size in enumerate(channels.sizes) if i != place]
+    if not sizes:
+        return Boundary("a single channel is taken")
+    axes = [a - (a > axis) for a in channels.axes if a != axis]
+    one = _take(channels, axis, np.array([index % channels.sizes[place]]))
+    return mapped(one, Reshaped(sizes), axes, sizes)
 
 
 @rule("Pad")

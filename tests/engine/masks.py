@@ -1,0 +1,32 @@
+"""Masks that the engine finds for a file, in the layout of the tests' weights: (out, in, *taps)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from api_schemas.recipe import Recipe, RecipeRequest, resolve
+from worker.engine import formats
+from worker.engine.context import Context
+from worker.engine.formats.base import LoadOptions
+from worker.engine.planning import analyse, resolve_parts, select, steps
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def recipe(**request: Any) -> Recipe:
+    """A recipe from its short form; parts by bare name are fine."""
+    axes = ("criterion", "granularity", "allocation", "schedule", "apply", "recovery")
+    spelled = {k: {"name": v} if k in axes and isinstance(v, str) else v for k, v in request.items()}
+    return resolve(RecipeRequest.model_validate(spelled), {})
+
+
+def masks(path: Path, scratch: Path, **request: Any) -> dict[str, Array]:
+    """What each layer keeps, by layer name."""
+    asked = recipe(**request)
+    parts, context = resolve_parts(asked), Context(scratch, seed=asked.seed)
+    network = formats.load(path, LoadOptions(scratch=scratch))
+    graph = analyse(network, {}, asked, context)
+    (goal,) = steps(parts, asked)
+    plan = select(parts, network, graph, goal, context)
+    return {item.layer: item.keep.reshape(-1, *item.keep.shape[2:]) for item in plan.layers}

@@ -1,0 +1,67 @@
+"""Which layers a recipe may touch: exclusions become refusals with the glob that made them."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from worker.engine.errors import InvalidRecipeError, NothingPrunableError
+from worker.engine.graph.build import Graph
+from worker.engine.graph.layer import Layer
+
+_SHOWN = 3
+
+
+def narrowed(graph: Graph, exclude: Sequence[str], warn: Callable[[str], None]) -> Graph:
+    """The graph with excluded layers among the refused. A glob matches a layer's, weight's or node's name."""
+    if not graph.layers:
+        raise NothingPrunableError(_nothing(graph), hint="inspection lists every layer with its reason")
+    kept: list[Layer] = []
+    out: list[Layer] = []
+    used: set[str] = set()
+    for layer in graph.layers:
+        glob = next((pattern for pattern in exclude if _matches(layer, pattern)), None)
+        if glob is None:
+            kept.append(layer)
+        else:
+            used.add(glob)
+            out.append(replace(layer, reason=f"excluded by the recipe ({glob})"))
+    for pattern in exclude:
+        if not any(_matches(layer, pattern) for layer in (*graph.layers, *graph.refused)):
+            warn(f"exclude {pattern!r} matches no layer")
+    if not kept:
+        raise InvalidRecipeError("the recipe excludes every layer that could be pruned")
+    return replace(graph, layers=tuple(kept), refused=(*graph.refused, *out))
+
+
+def named_shares(graph: Graph, shares: Mapping[str, float]) -> dict[str, float]:
+    """The recipe's shares by layer name; a key may also be the weight's name. Unknown keys are an error."""
+    by_name = {name: layer for layer in graph.layers for name in (layer.weight, layer.name)}
+    refused = {name: layer for layer in graph.refused for name in (layer.weight, layer.name)}
+    found: dict[str, float] = {}
+    for name, share in shares.items():
+        if name in by_name:
+            found[by_name[name].name] = share
+        elif name in refused:
+            raise InvalidRecipeError(f"layer {name!r} cannot be pruned: {refused[name].reason}")
+        else:
+            raise InvalidRecipeError(f"there is no layer {name!r}{_near(name, list(by_name))}")
+    return found
+
+
+def _matches(layer: Layer, pattern: str) -> bool:
+    names = {layer.name, layer.weight, *(use.node.name or "" for use in layer.uses)}
+    return any(name and fnmatchcase(name, pattern) for name in names)
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=_SHOWN)
+    return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+
+
+def _nothing(graph: Graph) -> str:
+    if not graph.refused:
+        return "the model holds no weight matrix or convolution: there is nothing to prune"
+    reasons = "; ".join(f"{layer.name}: {layer.reason}" for layer in graph.refused[:_SHOWN])
+    more = f"; and {len(graph.refused) - _SHOWN} more" if len(graph.refused) > _SHOWN else ""
+    return f"nothing in the model can be pruned ({reasons}{more})"

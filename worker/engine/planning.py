@@ -1,0 +1,102 @@
+"""From a recipe and a network to a plan: which parts, which layers, what each keeps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from api_schemas.jobs import InputSpecs
+from api_schemas.recipe import Recipe
+from worker.engine import allocation, criteria, granularity, recovery, registry, schedule
+from worker.engine import apply as apply_parts
+from worker.engine.allocation.base import Allocation, Ranking
+from worker.engine.apply.base import Apply
+from worker.engine.context import Context
+from worker.engine.criteria.base import Criterion, Subject
+from worker.engine.errors import InvalidRecipeError
+from worker.engine.formats.base import Network
+from worker.engine.granularity.base import Granularity
+from worker.engine.graph.build import Graph, build
+from worker.engine.graph.candidates import named_shares, narrowed
+from worker.engine.recovery.base import Recovery
+from worker.engine.schedule.base import Schedule
+from worker.engine.types import Goal, Plan
+
+#: Importing these packages registers every part there is.
+AXES = (criteria, granularity, allocation, schedule, apply_parts, recovery)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that a recipe names."""
+
+    criterion: Criterion
+    granularity: Granularity
+    allocation: Allocation
+    schedule: Schedule
+    apply: Apply
+    recovery: Recovery
+
+
+def resolve_parts(recipe: Recipe) -> Parts:
+    """The recipe's parts; InvalidRecipeError for an unknown name, a bad parameter or a pair without sense."""
+    parts = Parts(
+        registry.resolve(Criterion, recipe.criterion),
+        registry.resolve(Granularity, recipe.granularity),
+        registry.resolve(Allocation, recipe.allocation),
+        registry.resolve(Schedule, recipe.schedule),
+        registry.resolve(Apply, recipe.apply),
+        registry.resolve(Recovery, recipe.recovery),
+    )
+    for part in vars(parts).values():
+        allowed = part.requires().granularities
+        if allowed is not None and parts.granularity.name not in allowed:
+            raise InvalidRecipeError(
+                f"{part.axis} {part.name!r} works with granularity {', '.join(allowed)}, "
+                f"not with {parts.granularity.name!r}"
+            )
+    return parts
+
+
+def goal_of(parts: Parts, recipe: Recipe) -> Goal:
+    """The recipe's goal; layers still go by the names the user gave."""
+    overrides = {name: override.sparsity for name, override in recipe.layers.items()}
+    name = parts.allocation.name
+    if parts.allocation.requires().targets == []:
+        if recipe.target is not None:
+            raise InvalidRecipeError(f"allocation {name!r} takes no target: name layers instead")
+        if not overrides:
+            raise InvalidRecipeError(f"allocation {name!r} needs a sparsity for at least one layer")
+        return Goal(0.0, overrides)
+    if recipe.target is None:
+        raise InvalidRecipeError("the recipe has no target", hint='for example "target": {"sparsity": 0.8}')
+    if recipe.target.sparsity is None:
+        raise InvalidRecipeError(f"this recipe takes a target in sparsity, not in {recipe.target.unit}")
+    return Goal(recipe.target.sparsity, overrides)
+
+
+def steps(parts: Parts, recipe: Recipe) -> Iterator[Goal]:
+    """The goals of the schedule's steps."""
+    return parts.schedule.steps(goal_of(parts, recipe))
+
+
+def analyse(network: Network, inputs: InputSpecs, recipe: Recipe, context: Context) -> Graph:
+    """The graph of the network with the recipe's exclusions made."""
+    if network.structure_warning:
+        context.warn(network.structure_warning)
+    return narrowed(build(network, inputs), recipe.exclude, context.warn)
+
+
+def select(parts: Parts, network: Network, graph: Graph, goal: Goal, context: Context) -> Plan:
+    """Score the layers and decide what each keeps. The network stays as it is."""
+    named = Goal(goal.sparsity, named_shares(graph, goal.overrides))
+    scorer = parts.criterion.scorer(Subject(network, graph, graph.layers, context.seed))
+    ranking = Ranking(
+        layers=graph.layers,
+        score=scorer.score,
+        settle=scorer.settle,
+        sequence=parts.criterion.sequence(graph.layers),
+        granularity=parts.granularity,
+        goal=named,
+        threads=context.threads,
+        done=lambda done, total: context.progress(done, total, "layers"),
+    )
+    return parts.allocation.select(ranking)
