@@ -57,8 +57,9 @@ class MessageReader:
         self._rest += data
         if len(self._rest) > MOST_RESULT_BYTES:
             raise BrokenProtocolError("a message without end")
-        *lines, rest = self._rest.split(b"\n") if b"\n" in data else [self._rest]
-        self._rest = bytearray(rest)
+        if b"\n" not in data:
+            return []
+        *lines, self._rest = self._rest.split(b"\n")
         return [_parse(bytes(line)) for line in lines]
 
 

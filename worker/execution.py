@@ -1,0 +1,174 @@
+"""One job in one child: order in, events out, a verdict at the end."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from api_schemas.datasets import DatasetFormat
+from api_schemas.events import ChildEvent, EventType
+from api_schemas.jobs import ChildOrder, ChildResult, Stage
+from api_schemas.models import ModelFormat
+from store import Store
+from store.records import DatasetRecord, JobRecord, ModelRecord
+from worker.devices import device
+from worker.errors import BrokenProtocolError
+from worker.lease import Lease, now
+from worker.nursery import Nursery
+from worker.process import ChildProcess
+from worker.protocol import ChildMessage, ChildStart
+from worker.relay import MOST_EVENTS, clean_event
+from worker.sandbox.limits import Limits
+from worker.settings import WorkerSettings
+from worker.verdict import Observed
+from worker.watch import StopReason, Watch, allowance
+
+_TICK_SECONDS: Final = 0.1
+_LAST_WORDS_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 5.0
+_MODEL_SUFFIX: Final = {ModelFormat.ONNX: ".onnx", ModelFormat.TORCHSCRIPT: ".pt", ModelFormat.PT2: ".pt2"}
+_DATASET_SUFFIX: Final = {
+    DatasetFormat.NPZ: ".npz",
+    DatasetFormat.SAFETENSORS: ".safetensors",
+    DatasetFormat.PARQUET: ".parquet",
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a job works on."""
+
+    job: JobRecord
+    model: ModelRecord
+    dataset: DatasetRecord | None
+
+
+def load_inputs(store: Store, job: JobRecord) -> Inputs:
+    """The rows that a job names. Raises `NotFoundError`."""
+    dataset = None if job.dataset_id is None else store.datasets.get(job.dataset_id)
+    return Inputs(job, store.models.get(job.model_id), dataset)
+
+
+def write_order(store: Store, inputs: Inputs, child: ChildProcess, threads: int) -> ChildOrder:
+    """Copy the files into the child's directory, under names of ours, and say what to do with them."""
+    folder = child.directory.input
+    model = folder / f"model{_MODEL_SUFFIX[inputs.model.format]}"
+    store.blobs.fetch(inputs.model.sha256, model)
+    dataset = None if inputs.dataset is None else _fetch_dataset(store, inputs.dataset, folder)
+    job = inputs.job
+    return ChildOrder(
+        kind=job.kind.value,
+        job_id=job.id,
+        model=f"input/{model.name}",
+        filename=inputs.model.filename,
+        dataset=dataset,
+        recipe=job.recipe,
+        inputs=job.inputs,
+        device=device(),
+        threads=threads,
+        sandbox=(child.ready and child.ready.ready) or "off",
+    )
+
+
+def _fetch_dataset(store: Store, dataset: DatasetRecord, folder: Path) -> str:
+    path = folder / f"dataset{_DATASET_SUFFIX[dataset.format]}"
+    store.blobs.fetch(dataset.sha256, path)
+    return f"input/{path.name}"
+
+
+def job_limits(settings: WorkerSettings) -> Limits:
+    """The child's own limits. Processor time is a backstop: the deadline counted on every thread."""
+    return Limits(
+        cpu_seconds=int(settings.job_seconds * (settings.threads + 1)) + 60,
+        memory_bytes=None if device() == "cuda" else settings.memory_bytes,
+        file_bytes=settings.max_output_bytes,
+    )
+
+
+@final
+class Execution:
+    """Attends one child until it has ended."""
+
+    def __init__(
+        self,
+        child: ChildProcess,
+        lease: Lease,
+        settings: WorkerSettings,
+        shutdown: threading.Event,
+        nursery: Nursery,
+    ) -> None:
+        self._child, self._lease, self._nursery = child, lease, nursery
+        self._watch = Watch(child.pid, child.directory, allowance(settings), lease, shutdown)
+        self._result: ChildResult | None = None
+        self._events = 0
+
+    def run(self, start: ChildStart) -> Observed:
+        """Hand over the order and see it through. The child is gone when this returns."""
+        self._child.send(start)
+        try:
+            stopped = self._attend()
+        finally:
+            self._nursery.resume()
+        self._child.stop(0 if stopped is StopReason.LEASE else GRACE_SECONDS)
+        status = self._child.returncode
+        return Observed(self._result, 0 if status is None else status, stopped, self._child.log_tail)
+
+    def _attend(self) -> StopReason | None:
+        """Listen until the child is done (None) or has to be stopped."""
+        while self._result is None and not self._done():
+            reason = self._listen() or self._watch.reason()
+            if reason is not None:
+                return reason
+        return self._let_leave()
+
+    def _let_leave(self) -> StopReason | None:
+        """A child that has given its result has a moment to exit, and so has one that closed its pipes."""
+        end = now() + _LAST_WORDS_SECONDS
+        while self._child.returncode is None and now() < end:
+            if self._child.silent:
+                time.sleep(_TICK_SECONDS / 10)
+            elif (reason := self._listen()) is not None:
+                return reason
+        return None
+
+    def _done(self) -> bool:
+        return self._child.silent and self._child.returncode is not None
+
+    def _listen(self) -> StopReason | None:
+        if self._child.silent:
+            time.sleep(_TICK_SECONDS)  # pipes closed, still running: the deadlines go on
+            return None
+        try:
+            for message in self._child.listen(_TICK_SECONDS):
+                self._take(message)
+        except BrokenProtocolError:
+            return StopReason.PROTOCOL
+        return None
+
+    def _take(self, message: ChildMessage) -> None:
+        if message.result is not None:
+            self._result = self._result or message.result
+        if message.event is None:
+            return
+        event = clean_event(message.event)
+        if event is None:
+            return
+        self._watch.progressed()
+        self._note_stage(event)
+        self._events += 1
+        if self._events < MOST_EVENTS or event.type is EventType.STAGE:
+            self._lease.add(event)
+        elif self._events == MOST_EVENTS:
+            self._lease.add(
+                ChildEvent(type=EventType.WARNING, data={"message": "There were more events than are kept."})
+            )
+
+    def _note_stage(self, event: ChildEvent) -> None:
+        """Measurements are made on a quiet machine, as far as that is ours to say."""
+        if event.type is not EventType.STAGE:
+            return
+        if event.data["stage"] == Stage.MEASURING.value:
+            self._nursery.hush()
+        else:
+            self._nursery.resume()
