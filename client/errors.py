@@ -73,11 +73,11 @@ class WaitTimeoutError(LookaheadError, TimeoutError):
 
     code = "wait_timeout"
 
-    def __init__(self, job_ids: Sequence[str], seconds: float) -> None:
+    def __init__(self, job_ids: Sequence[str], seconds: float, hint: str | None = None) -> None:
         self.job_ids = tuple(job_ids)
         super().__init__(
             f"not finished after {seconds:g} s: {', '.join(self.job_ids)}",
-            hint="the job runs on at the server; wait for it again, or cancel it",
+            hint=hint or "the job runs on at the server; wait for it again, or cancel it",
         )
 
 
