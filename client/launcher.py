@@ -44,39 +44,44 @@ class LaunchError(LookaheadError):
 @final
 @dataclass(frozen=True)
 class Plan:
-    """What to launch where."""
+    """What to launch, and where a client on this machine then reaches it."""
 
-    host: str
-    port: int
+    url: str
     data_dir: Path
-
-    @property
-    def url(self) -> str:
-        """Where a client on this machine reaches the service."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-    def service_command(self) -> list[str]:
-        """The API."""
-        place = ["--host", self.host, "--port", str(self.port)]
-        return [sys.executable, "-P", "-m", "service", *place, "--data-dir", str(self.data_dir)]
-
-    def worker_command(self) -> list[str]:
-        """The polling worker."""
-        return [sys.executable, "-P", "-m", "worker", "--data-dir", str(self.data_dir)]
+    service: tuple[str, ...]
+    worker: tuple[str, ...]
 
 
 def make_plan(host: str, port: int, data_dir: Path) -> Plan:
     """A plan with a real port. Raises `LaunchError` when the address is taken or is not of this machine."""
+    port, data_dir = free_port(host, port), data_dir.absolute()
+    data = ("--data-dir", str(data_dir))
+    python = (sys.executable, "-P", "-m")
+    return Plan(
+        url=local_url(host, port),
+        data_dir=data_dir,
+        service=(*python, "service", "--host", host, "--port", str(port), *data),
+        worker=(*python, "worker", *data),
+    )
+
+
+def free_port(host: str, port: int) -> int:
+    """`port` if it can be listened on, a free one for 0. Raises `LaunchError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-            return Plan(host, probe.getsockname()[1], data_dir.absolute())
+            return int(probe.getsockname()[1])
     except OSError as error:
         hint = "choose another with --port; 0 takes a free one"
         raise LaunchError(f"cannot listen on {host} port {port}: {error.strerror}", hint=hint) from error
+
+
+def local_url(host: str, port: int) -> str:
+    """The address for clients on this machine; one that means "everywhere" becomes loopback."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
@@ -161,8 +166,8 @@ class Launcher:
     def __init__(self, plan: Plan, say: Say) -> None:
         self._plan = plan
         self._say = say
-        self._service = Child("API", plan.service_command(), say)
-        self._worker = Child("worker", plan.worker_command(), say)
+        self._service = Child("API", plan.service, say)
+        self._worker = Child("worker", plan.worker, say)
         self._signals = 0
 
     def run(self, on_ready: Callable[[], None]) -> None:

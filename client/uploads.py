@@ -37,12 +37,13 @@ def model_files(path: str | Path, external_data: Sequence[str | Path] = ()) -> M
             f"{path} holds {len(roots)} .onnx files where one is needed",
             hint="name the file itself, and its data files with external_data",
         )
-    beside = sorted(file for file in path.rglob("*") if file.is_file() and file != roots[0])
-    visible = [
-        file for file in beside if not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
-    found = tuple((file.relative_to(path).as_posix(), readable(file)) for file in visible)
-    return ModelFiles(readable(roots[0]), found + extra)
+    beside = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file != roots[0])
+    if any(file.is_dir() for file in beside):
+        raise LocalFileError(
+            f"{path} holds directories, and names in an upload have no path",
+            hint="upload a zip of it: a zip keeps its directories",
+        )
+    return ModelFiles(readable(roots[0]), tuple((file.name, readable(file)) for file in beside) + extra)
 
 
 def readable(path: Path) -> Path:
