@@ -7,11 +7,12 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
@@ -23,11 +24,16 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from store.errors import BlobError
 from store.records import BlobRef
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MEBIBYTE = 1024 * 1024
 # Multipart: ten thousand parts of this at most, and four of them in memory at a time.
 _PART_BYTES = 8 * _MEBIBYTE
 _PARTS_AT_ONCE = 4
+_WINDOW_BYTES = 64 * _MEBIBYTE
+_RETRY: "RetryConfig" = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
 _ROOT = "sha256"
 
 
@@ -43,7 +49,7 @@ class BlobStore:
         self._root = _local_root(url)
         self._staging = (self._root or data_dir.absolute()) / "staging"
         self._staging.mkdir(parents=True, exist_ok=True)
-        self._store: ObjectStore = from_url(url) if self._root is None else LocalStore(self._root)
+        self._store: ObjectStore = LocalStore(self._root) if self._root else _remote(url)
 
     def publish(self, path: Path, filename: str, sha256: str | None = None) -> BlobRef:
         """Put the file under its digest; when this returns it is durable.
@@ -53,7 +59,7 @@ class BlobStore:
         not have the digest `sha256`, or cannot be stored.
         """
         try:
-            if path.absolute().parent == self._staging:
+            if self._owns(path):
                 return self._publish_staged(path, filename, sha256, _digest(path))
             staged = self._staging / uuid4().hex
             try:
@@ -71,12 +77,13 @@ class BlobStore:
                 for chunk in self.stream(sha256):
                     digest.update(chunk)
                     file.write(chunk)
-        except BaseException:
+            if digest.hexdigest() != sha256:
+                raise BlobError(f"The blob {sha256} is damaged: its digest is {digest.hexdigest()}.")
+        except BaseException as error:
             to.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise BlobError(f"The blob {sha256} cannot be fetched: {_first_line(error)}") from error
             raise
-        if digest.hexdigest() != sha256:
-            to.unlink(missing_ok=True)
-            raise BlobError(f"The blob {sha256} is damaged: its digest is {digest.hexdigest()}.")
 
     def read(self, sha256: str) -> bytes:
         """The content of a small blob, whole and checked. Raises `BlobError`."""
@@ -155,6 +162,13 @@ class BlobStore:
             swept += 1
         return swept
 
+    def _owns(self, path: Path) -> bool:
+        """Whether the file may be moved: it lies in staging, under this one name. No links are published."""
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BlobError(f"{path.name!r} is not a regular file.")
+        return self._staging in path.absolute().parents and status.st_nlink == 1
+
     def _publish_staged(self, staged: Path, filename: str, expected: str | None, actual: str) -> BlobRef:
         if expected is not None and expected != actual:
             raise BlobError(f"The file {filename!r} has digest {actual}, not {expected}.")
@@ -181,12 +195,24 @@ class BlobStore:
     def _pieces(self, sha256: str, start: int, stop: int, chunk: int) -> Iterator[bytes]:
         if start >= stop:
             return
+        # One read of a file, whose bytes stay readable when it is deleted meanwhile. From a bucket one
+        # request per window, because the time-out of a request covers its whole body.
+        window = stop - start if self._root is not None else _WINDOW_BYTES
         try:
-            result = obstore.get(self._store, _address(sha256), options={"range": (start, stop)})
-            for piece in result.stream(min_chunk_size=chunk):
-                yield bytes(piece)
+            for offset in range(start, stop, window):
+                wanted = (offset, min(offset + window, stop))
+                result = obstore.get(self._store, _address(sha256), options={"range": wanted})
+                for piece in result.stream(min_chunk_size=chunk):
+                    yield bytes(piece)
         except (OSError, BaseError) as error:
             raise BlobError(f"The blob {sha256} cannot be read: {_first_line(error)}") from error
+
+
+def _remote(url: str) -> ObjectStore:
+    try:
+        return from_url(url) if url.startswith("memory:") else from_url(url, retry_config=_RETRY)
+    except (BaseError, ValueError) as error:
+        raise BlobError(f"The blob store cannot be opened: {_first_line(error)}") from error
 
 
 def _local_root(url: str) -> Path | None:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from store.clock import from_micros, to_micros
 from store.records import Slice
+
+_ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 
 Row = TypeVar("Row")
 Record = TypeVar("Record")
@@ -60,6 +63,6 @@ def _decode(cursor: str) -> tuple[datetime, str]:
         instant = from_micros(int(micros))
     except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError):
         raise ValueError("the cursor is not one that we gave") from None
-    if not isinstance(row_id, str) or "\x00" in row_id:
+    if not isinstance(row_id, str) or not _ID.fullmatch(row_id):
         raise ValueError("the cursor is not one that we gave")
     return instant, row_id

@@ -22,8 +22,8 @@ from store.errors import StoreError, UnavailableError
 
 Result = TypeVar("Result")
 
-_BUSY_MILLISECONDS = 30_000
-_STATEMENT_MILLISECONDS = 30_000
+_BUSY_SECONDS = 20
+_STATEMENT_MILLISECONDS = 10_000
 _REREAD_DELAYS = (0.0, 0.2, 1.0)
 _READ_ONLY = "lookahead_read_only"
 
@@ -46,7 +46,7 @@ class Database:
             with Session(self._reading) as session:
                 return work(session)
         except (DBAPIError, PoolTimeoutError) as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
     def write(
         self, work: Callable[[Session], Result], landed: Callable[[Session], Result | None] | None = None
@@ -66,7 +66,7 @@ class Database:
                     return self._reread(landed, error)
                 return result
         except (DBAPIError, PoolTimeoutError) as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
     def ping(self) -> None:
         """One round trip. Raises `UnavailableError`."""
@@ -86,7 +86,7 @@ class Database:
             if found is not None:
                 return found
             break
-        raise UnavailableError("The database broke off during a commit; it was not written.") from error
+        raise UnavailableError("The database broke off during a commit.") from error
 
 
 def serialise(session: Session, key: str) -> None:
@@ -98,7 +98,8 @@ def serialise(session: Session, key: str) -> None:
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
 
 
-def _translated(error: DBAPIError | PoolTimeoutError) -> StoreError:
+def translated(error: DBAPIError | PoolTimeoutError) -> StoreError:
+    """The driver's error as ours: `UnavailableError` when another try may do better."""
     if isinstance(error, OperationalError | InterfaceError | InternalError | PoolTimeoutError):
         return UnavailableError(f"The database does not answer: {_first_line(error)}")
     return StoreError(f"The database refused the statement: {_first_line(error)}")
@@ -154,7 +155,7 @@ def _sqlite(url: URL) -> Engine:
         pool_size=10,
         max_overflow=30,
         pool_timeout=10,
-        connect_args={"timeout": _BUSY_MILLISECONDS / 1000},
+        connect_args={"timeout": _BUSY_SECONDS},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

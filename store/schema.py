@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from store.errors import StoreError, UnavailableError
+from store.database import translated
 
 #: Any constant will do, as long as nothing else in the database locks it.
 _LOCK = 0x10_0C_A4_EA
@@ -31,9 +31,7 @@ def upgrade(engine: Engine) -> None:
             if _behind(connection):
                 command.upgrade(_config(connection), "head")
     except DBAPIError as error:
-        if error.connection_invalidated or not isinstance(error.orig, Exception):
-            raise UnavailableError(f"The database does not answer: {error.orig}") from error
-        raise StoreError(f"The database cannot be migrated: {error.orig}") from error
+        raise translated(error) from error
 
 
 def check(engine: Engine) -> None:

@@ -6,6 +6,7 @@ from store import garbage, schema
 from store.blobs import BlobStore
 from store.database import Database
 from store.datasets import DatasetStore
+from store.errors import StoreError
 from store.jobs import JobStore
 from store.models import ModelStore
 from store.settings import StoreSettings
@@ -50,8 +51,12 @@ def open_store(settings: StoreSettings, *, migrate: bool = True) -> Store:
 
     Any number of processes may do so at once. Raises `StoreError` when the database cannot be reached.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.effective_database_url)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        database = Database(settings.effective_database_url)
+        store = Store(settings, database)
+    except OSError as error:
+        raise StoreError(f"The folders of the store cannot be made: {error}") from error
     if migrate:
         schema.upgrade(database.engine)
-    return Store(settings, database)
+    return store

@@ -23,6 +23,8 @@ CANCELLED = JobError(code=ErrorCode.CANCELLED, message=ERRORS[ErrorCode.CANCELLE
 
 Values = dict[str, Any]
 
+_MOST_MESSAGE = 2000
+
 
 def fence(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     """The conditions under which the holder of a claim may write."""
@@ -109,12 +111,15 @@ def _append_status(session: Session, job: JobRecord, number: int, cause: JobErro
 def _enqueue_webhook(session: Session, job: JobRecord) -> None:
     if job.webhook_url is None:
         return
+    error = job.error
+    if error is not None:
+        error = error.model_copy(update={"message": error.message[:_MOST_MESSAGE]})
+    # Standard Webhooks asks for less than 20 kB, so the user's metadata stays out of it.
     data = {
         "id": job.id,
         "status": job.status.value,
         "model_id": job.model_id,
-        "metadata": dict(job.metadata),
-        "error": None if job.error is None else job.error.model_dump(mode="json"),
+        "error": None if error is None else error.model_dump(mode="json"),
         "summary": None if job.summary is None else job.summary.model_dump(mode="json"),
     }
     moment = session.scalar(select(now()))

@@ -13,6 +13,9 @@ from store.jobs.changes import Values, fence, stale
 from store.records import Claim
 from store.tables import EventRow, JobRow
 
+#: The largest event number there can be; what clients send may be larger than any database's integers.
+_MOST = 2**31 - 1
+
 
 def record(
     session: Session,
@@ -41,9 +44,16 @@ def record(
     return int(last)
 
 
+def landed(session: Session, claim: Claim, last: int) -> int | None:
+    """`last` if the events up to that number were committed: only the holder of a claim appends."""
+    statement = select(JobRow.event_count).where(JobRow.id == claim.job.id, JobRow.token == claim.token)
+    count = session.scalar(statement)
+    return last if count is not None and count >= last else None
+
+
 def listing(session: Session, job_id: str, after: int, limit: int) -> tuple[Event, ...]:
     """Events with numbers above `after`, in order. Raises `NotFoundError`."""
-    statement = select(EventRow).where(EventRow.job_id == job_id, EventRow.number > after)
+    statement = select(EventRow).where(EventRow.job_id == job_id, EventRow.number > min(after, _MOST))
     found = session.scalars(statement.order_by(EventRow.number).limit(limit)).all()
     if not found and session.scalar(select(JobRow.id).where(JobRow.id == job_id)) is None:
         raise NotFoundError(f"There is no job {job_id}.")

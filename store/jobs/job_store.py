@@ -4,6 +4,8 @@ from collections.abc import Collection, Sequence
 from typing import final
 from uuid import uuid4
 
+from sqlalchemy.orm import Session
+
 from api_schemas.errors import JobError
 from api_schemas.events import ChildEvent, Event
 from api_schemas.ids import new_job_id
@@ -122,7 +124,13 @@ class JobStore:
         progress: Progress | None = None,
     ) -> None:
         """Append events in order, and note the stage and its progress."""
-        self._database.write(lambda session: _record(session, claim, events, stage, progress))
+        numbers: list[int] = []
+
+        def append(session: Session) -> int:
+            numbers.append(_append(session, claim, events, stage, progress))
+            return numbers[-1]
+
+        self._database.write(append, landed=lambda session: _landed(session, claim, numbers[-1]))
 
     def finish(self, claim: Claim, outcome: Outcome) -> JobRecord:
         """Publish the outcome, at most once: the job has succeeded.
@@ -199,5 +207,6 @@ class JobStore:
 
 
 # `events` is a parameter and a method above, and would hide the module there.
-_record = events.record
+_append = events.record
+_landed = events.landed
 _listing = events.listing
