@@ -31,6 +31,9 @@ PRELOAD = "torch,onnx,onnxruntime"
 _OUT_OF_MEMORY = JobError(
     code=ErrorCode.OUT_OF_MEMORY, message="The job needed more memory than a worker gives."
 )
+_VIOLATION = JobError(
+    code=ErrorCode.SANDBOX_VIOLATION, message="The job tried something that a model has no need to do."
+)
 _INTERNAL = JobError(code=ErrorCode.INTERNAL, message="The engine failed in a way it should not.")
 
 
@@ -97,6 +100,9 @@ def _run(start: ChildStart, engine: Engine, directory: Path, say: "_Mouth") -> C
         return engine(start.order, directory, lambda event: say(ChildMessage(event=event)))
     except MemoryError:
         return ChildResult(error=_OUT_OF_MEMORY)
+    except PermissionError:
+        traceback.print_exc()
+        return ChildResult(error=_VIOLATION)
     except BaseException:  # SystemExit included: nothing the engine raises may decide how this ends
         traceback.print_exc()
         return ChildResult(error=_INTERNAL)
