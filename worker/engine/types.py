@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from api_schemas.report import AccuracyReport, AgreementReport, CheckResult, LatencyReport
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Scores = np.ndarray[Any, np.dtype[np.float64]]
@@ -59,3 +61,28 @@ class Plan:
         """Share of planned weights that go."""
         total = sum(plan.keep.size for plan in self.layers)
         return sum(plan.pruned for plan in self.layers) / total if total else 0.0
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A model file on disk; `compressed_bytes` is its size under zstd."""
+
+    filename: str
+    sha256: str
+    size_bytes: int
+    compressed_bytes: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What verification checked and measured. A figure without a value has a reason beside it."""
+
+    before: FileFacts
+    after: FileFacts
+    checks: tuple[CheckResult, ...]
+    latency: LatencyReport | None = None
+    latency_reason: str | None = None
+    agreement: AgreementReport | None = None
+    agreement_reason: str | None = None
+    accuracy: AccuracyReport | None = None
+    accuracy_reason: str | None = None

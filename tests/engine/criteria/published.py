@@ -1,7 +1,7 @@
-"""The published formulas, written naively in float64: explicit loops over layers, nothing shared with the engine.
+"""The published formulas, written naively in float64: explicit loops, nothing shared with the engine.
 
 After the procedure of the reference page §1.2–1.6: weights are (out, in, *taps), slopes a_i[k] belong to the
-batch norm after layer i, a linear layer after a convolution has r = in_features / channels columns per channel.
+batch norm after layer i; a linear layer after a convolution has r = in_features / channels columns each.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""On plain chains the masks are those of the published formulas, computed by an independent implementation."""
+"""On plain chains the masks are those of the published formulas, computed independently."""
 
 from pathlib import Path
 from typing import Any

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from api_schemas.jobs import InputSpecs
 from worker.engine.formats.base import Network
 from worker.engine.graph import rules as _rules  # noqa: F401  (registers every rule)
+from worker.engine.graph import weights
 from worker.engine.graph.constants import is_constant_node
 from worker.engine.graph.layer import Consumer, Layer, LayerUse, Refused
 from worker.engine.graph.shapes import infer_shapes
@@ -104,7 +105,7 @@ def _refusal(network: Network, layer: Layer, others: dict[ir.Value, str]) -> str
     value = layer.view.value
     if not network.writable(value):
         return "the weight is computed, not stored in the file"
-    dtype = _stored_dtype(value)
+    dtype = weights.stored_dtype(value)
     if layer.view.quantization is None and dtype not in _FLOATS:
         return f"weights of type {dtype} are not pruned"
     if layer.view.quantization is not None and dtype not in _BYTES:
@@ -114,13 +115,6 @@ def _refusal(network: Network, layer: Layer, others: dict[ir.Value, str]) -> str
     if value.is_graph_output():
         return "the weight itself is an output of the model"
     return others.get(value)
-
-
-def _stored_dtype(value: ir.Value) -> ir.DataType | None:
-    node = value.producer()
-    if value.const_value is None and node is not None and "value" in node.attributes:
-        return node.attributes["value"].as_tensor().dtype
-    return value.dtype if value.const_value is None else value.const_value.dtype
 
 
 def _other_readers(structure: ir.Model) -> dict[ir.Value, str]:

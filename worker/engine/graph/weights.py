@@ -1,6 +1,7 @@
 """Weights of layers as numbers: dequantised where stored as integers, in the operator's layout."""
 
 import numpy as np
+import onnx_ir as ir
 
 from worker.engine.errors import InvalidModelError
 from worker.engine.formats.base import Array, Network
@@ -43,3 +44,11 @@ def count_zeros(network: Network, view: WeightView) -> int:
     if view.quantization is None:
         return int(stored.size - np.count_nonzero(stored))
     return int(np.count_nonzero(stored == view.quantization.zero_point))
+
+
+def stored_dtype(value: ir.Value) -> ir.DataType | None:
+    """Type of the stored tensor, of an initializer or of a Constant's output."""
+    node = value.producer()
+    if value.const_value is None and node is not None and "value" in node.attributes:
+        return node.attributes["value"].as_tensor().dtype
+    return value.dtype if value.const_value is None else value.const_value.dtype

@@ -1,0 +1,83 @@
+"""Orders from outside: one job as a `ChildOrder` in its folder, answered by a `ChildResult`.
+
+This is all that the sandboxed child and the command line know of the engine.
+"""
+
+import logging
+from pathlib import Path
+from typing import Final
+
+from api_schemas.errors import ErrorCode, JobError
+from api_schemas.events import ChildEvent
+from api_schemas.jobs import ChildOrder, ChildResult
+from worker.engine import pipeline
+from worker.engine.context import Context, Emit
+from worker.engine.errors import EngineError, InvalidRecipeError
+from worker.engine.pipeline import Source
+from worker.engine.report.html import render
+
+_LOG = logging.getLogger(__name__)
+REPORT: Final = "report.json"
+PAGE: Final = "report.html"
+
+
+def run_order(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
+    """Do what the order says. Every failure but running out of memory comes back in the result."""
+    try:
+        return _RUN[order.kind](order, directory, emit)
+    except EngineError as error:
+        _LOG.info("refused: %s", error)
+        return ChildResult(error=error.as_job_error())
+    except MemoryError:
+        raise
+    except Exception:
+        _LOG.exception("the engine failed")
+        message = "the engine failed in a way that it should not; the worker's log has the details"
+        return ChildResult(error=JobError(code=ErrorCode.INTERNAL, message=message))
+
+
+def _prune(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
+    if order.recipe is None:
+        raise InvalidRecipeError("the order has no recipe")
+    output = directory / "output"
+    saved, report = pipeline.prune(_source(order, directory), order.recipe, output, _context(order, directory, emit))
+    (output / REPORT).write_text(report.model_dump_json(indent=2))
+    (output / PAGE).write_text(render(report), encoding="utf-8")
+    return ChildResult(model=saved.name, report=REPORT, page=PAGE, summary=report.summary)
+
+
+def _inspect(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
+    found = pipeline.inspect(_source(order, directory), _context(order, directory, emit))
+    return ChildResult(inspection=found.model_dump(mode="json"))
+
+
+def _plan(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
+    if order.recipe is None:
+        raise InvalidRecipeError("the order has no recipe")
+    return ChildResult(plan=pipeline.plan(_source(order, directory), order.recipe, _context(order, directory, emit)))
+
+
+_RUN = {"prune": _prune, "inspect": _inspect, "plan": _plan}
+
+
+def _source(order: ChildOrder, directory: Path) -> Source:
+    data = None if order.dataset is None else directory / order.dataset
+    return Source(directory / order.model, order.filename, data, order.inputs)
+
+
+def _context(order: ChildOrder, directory: Path, emit: Emit) -> Context:
+    scratch = directory / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return Context(
+        scratch=scratch,
+        emit=emit,
+        seed=0 if order.recipe is None else order.recipe.seed,
+        device=order.device or "cpu",
+        threads=order.threads or 1,
+        sandbox=order.sandbox,
+        job_id=order.job_id,
+    )
+
+
+def ignore(_event: ChildEvent) -> None:
+    """An `emit` for callers who want only the result."""

@@ -1,0 +1,152 @@
+"""The JSON report, put together from what the stages kept and what verification measured."""
+
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from api_schemas.jobs import Refusal, Summary
+from api_schemas.recipe import Recipe
+from api_schemas.report import Environment, FileReport, LayerReport, Report
+from worker.engine.context import Context
+from worker.engine.formats.base import Network
+from worker.engine.graph.build import Graph
+from worker.engine.graph.layer import Layer
+from worker.engine.report.history import History, Snapshot, as_schema
+from worker.engine.report.inspection import dense_macs
+from worker.engine.types import Evidence, FileFacts, LayerPlan
+
+_PACKAGES = ("lookahead-compression", "torch", "onnx", "onnx-ir", "onnxruntime", "numpy")
+
+
+def build_report(
+    network: Network, recipe: Recipe, history: History, evidence: Evidence, context: Context
+) -> Report:
+    """The report of a job that has passed its verification."""
+    graph, first, last = history.complete()
+    layers = [_layer(layer, history, graph) for layer in graph.layers]
+    prunable = sum(layer.parameters for layer in layers)
+    achieved = sum(layer.zeros_after for layer in layers) / prunable
+    before = _file(evidence.before, first, dense_macs(graph), _effective(graph, first))
+    after = _file(evidence.after, last, dense_macs(graph), _effective(graph, last))
+    _warn_of_dead_layers(layers, context)
+    return Report(
+        job_id=context.job_id,
+        created_at=datetime.now(UTC),
+        model_format=network.format,
+        opset=network.opset,
+        recipe=recipe,
+        requested=recipe.target.sparsity if recipe.target is not None else None,
+        achieved=achieved,
+        prunable_parameters=prunable,
+        summary=_summary(achieved, before, after, evidence),
+        before=before,
+        after=after,
+        inputs=list(network.inputs),
+        outputs=list(network.outputs),
+        layers=layers,
+        refusals=[Refusal(layer=layer.name, reason=layer.reason or "") for layer in graph.refused],
+        latency=evidence.latency,
+        latency_reason=evidence.latency_reason,
+        agreement=evidence.agreement,
+        agreement_reason=evidence.agreement_reason,
+        accuracy=evidence.accuracy,
+        accuracy_reason=evidence.accuracy_reason,
+        checks=list(evidence.checks),
+        warnings=list(context.warnings),
+        stages=list(context.times),
+        environment=_environment(context),
+        seed=context.seed,
+    )
+
+
+def _layer(layer: Layer, history: History, graph: Graph) -> LayerReport:
+    _, first, last = history.complete()
+    plan: LayerPlan | None = history.plan.of(layer.name) if history.plan is not None else None
+    zeros = last.zeros[layer.name]
+    return LayerReport(
+        name=layer.name,
+        op=layer.op,
+        weight=layer.weight,
+        shape=list(layer.shape),
+        parameters=layer.size,
+        requested=None if plan is None else plan.requested,
+        zeros_before=first.zeros[layer.name],
+        zeros_after=zeros,
+        sparsity_before=first.zeros[layer.name] / layer.size,
+        sparsity_after=zeros / layer.size,
+        macs=layer.macs,
+        macs_effective=_scaled(layer, zeros),
+        weights_before=first.histograms[layer.name],
+        weights_after=last.histograms[layer.name],
+        scores=None if plan is None else as_schema(plan.scores),
+        score_threshold=None if plan is None else plan.threshold,
+        notes=_notes(layer),
+    )
+
+
+def _notes(layer: Layer) -> list[str]:
+    shared = [f"shared by {len(layer.uses)} operators"] if len(layer.uses) > 1 else []
+    quantised = ["stored as quantised integers; zero means the zero point"] if layer.view.quantization else []
+    return shared + quantised
+
+
+def _scaled(layer: Layer, zeros: int) -> int | None:
+    """MACs that multiply by something other than zero."""
+    return None if layer.macs is None else round(layer.macs * (layer.size - zeros) / layer.size)
+
+
+def _effective(graph: Graph, at: Snapshot) -> int | None:
+    counts = [_scaled(layer, at.zeros.get(layer.name, 0)) for layer in (*graph.layers, *graph.refused) if layer.uses]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _file(facts: FileFacts, at: Snapshot, macs: int | None, effective: int | None) -> FileReport:
+    return FileReport(
+        filename=facts.filename,
+        sha256=facts.sha256,
+        size_bytes=facts.size_bytes,
+        compressed_bytes=facts.compressed_bytes,
+        parameters=at.parameters,
+        nonzero=at.nonzero,
+        macs=macs,
+        macs_effective=effective,
+    )
+
+
+def _summary(achieved: float, before: FileReport, after: FileReport, evidence: Evidence) -> Summary:
+    latency, accuracy = evidence.latency, evidence.accuracy
+    cosines = [output.cosine for output in evidence.agreement.outputs] if evidence.agreement else []
+    known = [cosine for cosine in cosines if cosine is not None]
+    return Summary(
+        sparsity=achieved,
+        parameters_before=before.parameters,
+        parameters_after=after.parameters,
+        nonzero_after=after.nonzero,
+        macs_before=before.macs,
+        macs_after=after.macs,
+        size_bytes_before=before.size_bytes,
+        size_bytes_after=after.size_bytes,
+        compressed_bytes_before=before.compressed_bytes,
+        compressed_bytes_after=after.compressed_bytes,
+        latency_ms_before=latency.before.median_ms if latency else None,
+        latency_ms_after=latency.after.median_ms if latency else None,
+        accuracy_before=accuracy.before if accuracy else None,
+        accuracy_after=accuracy.after if accuracy else None,
+        output_cosine=min(known) if known else None,
+    )
+
+
+def _warn_of_dead_layers(layers: list[LayerReport], context: Context) -> None:
+    dead = [layer.name for layer in layers if layer.zeros_after == layer.parameters]
+    if dead:
+        names = ", ".join(dead[:5]) + (f" and {len(dead) - 5} more" if len(dead) > 5 else "")
+        context.warn(f"nothing is left of {len(dead)} layer(s): {names}; what comes after sees only their biases")
+
+
+def _environment(context: Context) -> Environment:
+    versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    versions["platform"] = f"{sys.platform} {platform.machine()}"
+    return Environment(
+        device=context.device, threads=context.threads, sandbox=context.sandbox, versions=versions
+    )
