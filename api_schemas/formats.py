@@ -3,10 +3,12 @@
 Shared by API, worker and client because the contract says that content decides, never the name.
 """
 
+import struct
 import zipfile
 from dataclasses import dataclass
 from typing import IO
 
+from api_schemas.archives import ArchiveError, ArchiveLimits, check_directory
 from api_schemas.models import ModelFormat
 
 _ZIP = b"PK\x03\x04"
@@ -53,24 +55,34 @@ def sniff_model(file: IO[bytes]) -> Sniffed:
 
 
 def _sniff_zip(file: IO[bytes]) -> Sniffed:
-    file.seek(0)
     try:
+        check_directory(file, ArchiveLimits())
+        file.seek(0)
         with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+            names = [name for name in archive.namelist() if not _is_clutter(name)]
+    except ArchiveError as error:
+        return Sniffed(None, error.reason)
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error):
         return Sniffed(None, "the file begins like a zip archive but cannot be read as one")
-    onnx_files = [name for name in names if name.lower().endswith(".onnx")]
-    if any(
-        "/code/" in f"/{name}" or name.endswith("/constants.pkl") or name == "constants.pkl" for name in names
-    ):
-        return Sniffed(ModelFormat.TORCHSCRIPT)
+    return _sniff_members(names)
+
+
+def _is_clutter(name: str) -> bool:
+    """What macOS adds to archives of its own accord."""
+    return name.startswith("__MACOSX/") or name.rsplit("/", 1)[-1].startswith("._")
+
+
+def _sniff_members(names: list[str]) -> Sniffed:
     if any(name.endswith(("models/model.json", "archive_format")) for name in names):
         return Sniffed(ModelFormat.PT2)
-    if any(name.endswith("data.pkl") for name in names):
+    if any(f"/{name}".endswith("/constants.pkl") for name in names):
+        return Sniffed(ModelFormat.TORCHSCRIPT)
+    if any(f"/{name}".endswith("/data.pkl") for name in names):
         reason = (
             "this is a torch.save checkpoint without code; pickles are never opened. Save with torch.jit.save"
         )
         return Sniffed(None, reason)
+    onnx_files = [name for name in names if name.lower().endswith(".onnx")]
     if len(onnx_files) == 1:
         return Sniffed(ModelFormat.ONNX, archive_root=onnx_files[0])
     found = f"{len(onnx_files)} .onnx files" if onnx_files else "no .onnx file"

@@ -1,0 +1,1 @@
+"""Server-rendered pages: jobs, one job live, upload, models, methods."""

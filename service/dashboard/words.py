@@ -1,0 +1,63 @@
+"""Figures and times as people read them."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+_BYTES = ("B", "kB", "MB", "GB", "TB")
+
+
+def size(count: float | None) -> str:
+    """Bytes with a decimal unit; a dash for what was not measured."""
+    if count is None:
+        return "–"
+    for unit in _BYTES:
+        if count < 1000 or unit == _BYTES[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("the last unit takes everything")
+
+
+def number(value: float | None) -> str:
+    """Thousands apart, at most three decimals; a dash for what was not measured."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage; a dash for what was not measured."""
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
+def moment(at: datetime | None) -> str:
+    """UTC to the second."""
+    return "–" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(start: datetime | None, end: datetime | None) -> str:
+    """The time between, or a dash while one of them has not come."""
+    if start is None or end is None:
+        return "–"
+    seconds = (end - start).total_seconds()
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def pretty(value: Any) -> str:
+    """JSON for reading."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "size": size,
+    "number": number,
+    "percent": percent,
+    "moment": moment,
+    "duration": duration,
+    "pretty": pretty,
+}

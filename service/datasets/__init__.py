@@ -1,0 +1,1 @@
+"""Datasets: upload, look up, delete; headers are read here without numpy."""

@@ -1,0 +1,86 @@
+"""Headers of .npz files, read without numpy: only plain numeric arrays pass, no object is ever unpickled."""
+
+import ast
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from api_schemas.archives import ArchiveError, ArchiveLimits, check_archive
+from api_schemas.datasets import ArrayInfo
+from service.datasets.arrays import MOST_ARRAYS, bad_dataset, not_a_dataset
+from service.errors import TooLargeError
+
+_MAGIC = b"\x93NUMPY"
+_LONGEST_HEADER = 64 * 2**10
+_DTYPE = re.compile(r"[<>|=]?([biuf])(\d{1,2})")
+_KINDS = {"i": "int", "u": "uint", "f": "float"}
+_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8)}
+
+
+def read_npz(path: Path, max_unpacked_bytes: int) -> list[ArrayInfo]:
+    """The arrays of an .npz file. Refuses bombs, objects, structures and arrays that are cut short."""
+    with path.open("rb") as file:
+        try:
+            members = check_archive(
+                file, ArchiveLimits(members=MOST_ARRAYS, unpacked_bytes=max_unpacked_bytes)
+            )
+        except ArchiveError as error:
+            if error.too_large:
+                raise TooLargeError(f"{error.reason}.") from error
+            not_a_dataset(error.reason)
+        with zipfile.ZipFile(file) as archive:
+            return [_member_array(archive, member) for member in members]
+
+
+def _member_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayInfo:
+    if not member.filename.endswith(".npy"):
+        not_a_dataset(f"the archive's member {member.filename[:100]!r} is not an .npy array")
+    name = member.filename.removesuffix(".npy")
+    try:
+        with archive.open(member) as stream:
+            offset, header = _read_header(stream)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
+        not_a_dataset(f"the array {name[:100]!r} is damaged")
+    dtype, item_size = _dtype(name, header.get("descr"))
+    shape = _shape(name, header.get("shape"))
+    if offset + math.prod(shape) * item_size != member.file_size:
+        bad_dataset(f"the array {name[:100]!r} is not as long as its header says")
+    return ArrayInfo(name=name, dtype=dtype, shape=shape)
+
+
+def _read_header(stream: IO[bytes]) -> tuple[int, Mapping[str, object]]:
+    """(bytes before the data, the header's fields) of one .npy stream."""
+    start = stream.read(8)
+    if len(start) < 8 or not start.startswith(_MAGIC) or start[6] not in (1, 2, 3):
+        not_a_dataset("a member has not the header of an .npy array")
+    width = 2 if start[6] == 1 else 4
+    length = int.from_bytes(stream.read(width), "little")
+    if length > _LONGEST_HEADER:
+        not_a_dataset("an array's header is too long")
+    text = stream.read(length).decode("utf-8" if start[6] == 3 else "latin-1", "replace")
+    try:
+        header = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        not_a_dataset("an array's header cannot be read")
+    if not isinstance(header, dict):
+        not_a_dataset("an array's header cannot be read")
+    return 8 + width + length, header
+
+
+def _dtype(name: str, descr: object) -> tuple[str, int]:
+    match = _DTYPE.fullmatch(descr) if isinstance(descr, str) else None
+    if match is None or int(match[2]) not in _SIZES[match[1]]:
+        shown = repr(descr)[:60]
+        bad_dataset(f"the array {name[:100]!r} has the type {shown}; only booleans, integers and floats pass")
+    size = int(match[2])
+    return ("bool" if match[1] == "b" else f"{_KINDS[match[1]]}{size * 8}"), size
+
+
+def _shape(name: str, shape: object) -> list[int]:
+    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
+        bad_dataset(f"the array {name[:100]!r} has no usable shape")
+    return list(shape)

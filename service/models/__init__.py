@@ -1,0 +1,1 @@
+"""Models: upload, look up, delete."""

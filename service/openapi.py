@@ -1,0 +1,63 @@
+"""The OpenAPI document: FastAPI's, with our problem documents in place of its validation errors."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from api_schemas.errors import ERRORS, Problem
+from service.problems import problems
+
+_METHODS = frozenset({"get", "post", "put", "patch", "delete", "head"})
+_REF = "#/components/schemas/{model}"
+
+
+def install_openapi(app: FastAPI, *, needs_key: bool) -> None:
+    """Make `app.openapi()` build, once, the document that tells all that the service answers."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = build(app, needs_key=needs_key)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def build(app: FastAPI, *, needs_key: bool) -> dict[str, Any]:
+    """The document."""
+    document = get_openapi(
+        title=app.title, version=app.version, description=_description(), routes=app.routes
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    _, definitions = models_json_schema([(Problem, "serialization")], ref_template=_REF)
+    schemas.update(definitions["$defs"])
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method in _METHODS:
+                _complete(operation, private=needs_key and path.startswith("/v1"))
+    if needs_key:
+        document["components"]["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer", "description": "An API key."}
+        }
+    return document
+
+
+def _complete(operation: dict[str, Any], *, private: bool) -> None:
+    """What is true of every operation: faults of ours, and keys where there are any."""
+    common = (500, 503) if not private else (401, 500, 503)
+    for status, response in problems(*common).items():
+        operation["responses"].setdefault(str(status), response)
+    if private:
+        operation["security"] = [{"key": []}]
+
+
+def _description() -> str:
+    codes = "\n".join(f"| `{code.value}` | {status} | {text} |" for code, (status, _, text) in ERRORS.items())
+    return (
+        "Prunes ONNX and TorchScript models and proves what it did.\n\n"
+        "Every error is an RFC 9457 problem document with a stable `code`:\n\n"
+        f"| code | status | meaning |\n|---|---|---|\n{codes}\n"
+    )

@@ -1,0 +1,1 @@
+"""Bytes in and out: uploads streamed to disk, downloads with ranges."""
