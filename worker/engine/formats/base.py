@@ -37,6 +37,8 @@ class Network(abc.ABC):
     #: disconnected node per layer, and `structure_warning` says why.
     structure: ir.Model
     structure_warning: str | None
+    #: True when the file does not say its input shapes and `LoadOptions.inputs` did not either.
+    needs_inputs: bool = False
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     opset: int | None

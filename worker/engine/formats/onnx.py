@@ -49,7 +49,7 @@ class OnnxNetwork(Network):
         """The tensor in its own dtype; external data is mapped. KeyError when nothing is stored."""
         tensor = stored_tensor(value)
         if tensor is None:
-            return _plain_constant(value)
+            return plain_constant(value)
         number = _number(tensor)
         if number is not None and number in self._written:
             return self._written[number]
@@ -226,7 +226,7 @@ def _attribute_of_constant(node: ir.Node | None) -> ir.Attr | None:
     return values[0] if len(values) == 1 else None
 
 
-def _plain_constant(value: ir.Value) -> Array:
+def plain_constant(value: ir.Value) -> Array:
     attribute = _attribute_of_constant(value.producer())
     if attribute is None or attribute.name not in _KIND:
         raise KeyError(f"{value.name!r} is no stored tensor")

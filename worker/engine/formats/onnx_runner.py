@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from worker.engine.errors import ModelNotRunnableError
 from worker.engine.formats.base import Array, Runner
+from worker.engine.formats.memory import raise_if_memory
 
 _FATAL_ONLY = 4
 
@@ -25,6 +26,7 @@ class OnnxRunner(Runner):
         try:
             self._session = ort.InferenceSession(str(path), _quiet(threads), providers=providers)
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise_if_memory(error)
             raise ModelNotRunnableError(f"ONNX Runtime refuses the model: {shortened(error)}") from None
         self.input_names = tuple(info.name for info in self._session.get_inputs())
         self.output_names = tuple(info.name for info in self._session.get_outputs())
@@ -36,6 +38,7 @@ class OnnxRunner(Runner):
         except KeyError as error:
             raise ModelNotRunnableError(f"no data for input {error.args[0]!r}") from None
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise_if_memory(error)
             raise ModelNotRunnableError(f"ONNX Runtime fails on the model: {shortened(error)}") from None
         return _flattened(outputs)
 

@@ -1,0 +1,62 @@
+"""Which tensor of a TorchScript archive a tensor of its graph is: by name if that fits, else by content."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from worker.engine.formats.base import Array
+from worker.engine.formats.torch_archive import TensorPlace, TorchArchive
+
+
+class TensorNames:
+    """Finds tensors of the archive. Content must be equal, so a transposed copy is no match."""
+
+    def __init__(self, archive: TorchArchive, parameters: Mapping[str, object]) -> None:
+        self._archive = archive
+        self._places: dict[str, TensorPlace] = {}
+        known: set[TensorPlace] = set()
+        ordered = [name for name in archive.tensors if name in parameters]
+        ordered += [name for name in archive.tensors if name not in parameters]
+        for name in ordered:  # parameters first, so that they lend their names to aliases
+            place = archive.tensors[name]
+            if place not in known:
+                self._places[name] = place
+            known.add(place)
+        self._by_place = {place: name for name, place in self._places.items()}
+
+    def place(self, name: str) -> TensorPlace:
+        """Where the tensor of a canonical name lies."""
+        return self._places[name]
+
+    def array(self, name: str) -> Array:
+        """The tensor's elements, read-only."""
+        place = self._places[name]
+        return place.view(self._archive.record(place.record))
+
+    def canonical(self, path: str) -> str | None:
+        """The canonical name of the tensor at an attribute path."""
+        place = self._archive.tensors.get(path)
+        return None if place is None else self._by_place[place]
+
+    def below(self, path: str) -> list[str]:
+        """Canonical names of the tensors in the attribute at a path, in order."""
+        inside = [name for name in self._archive.tensors if name.startswith(f"{path}.")]
+        return [self._by_place[self._archive.tensors[name]] for name in inside]
+
+    def find(self, array: Array, path: str = "") -> str | None:
+        """The canonical name of the one tensor that is equal to `array`; that at `path` if it is equal."""
+        named = self.canonical(path)
+        if named is not None and self._equal(named, array):
+            return named
+        found = [name for name in self._places if self._equal(name, array)]
+        return found[0] if len(found) == 1 else None
+
+    def _equal(self, name: str, array: Array) -> bool:
+        place = self._places[name]
+        if place.shape != array.shape or place.dtype != array.dtype:
+            return False
+        return np.array_equal(np.ascontiguousarray(self.array(name)).view(np.uint8), _raw(array))
+
+
+def _raw(array: Array) -> Array:
+    return np.ascontiguousarray(array).view(np.uint8)

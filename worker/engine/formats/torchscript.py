@@ -1,0 +1,189 @@
+"""TorchScript files. The graph comes from torch's exporter; tensors are read and written in the archive
+itself, so that a pruned file is the uploaded one but for the bytes of its weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from api_schemas.models import ModelFormat, TensorInfo
+from worker.engine.errors import InvalidModelError
+from worker.engine.formats.base import Array, Format, LoadOptions, Network, Runner
+from worker.engine.formats.memory import raise_if_memory
+from worker.engine.formats.onnx import plain_constant, stored_tensor, structure_of
+from worker.engine.formats.registry import register
+from worker.engine.formats.torch_archive import TensorPlace, TorchArchive
+from worker.engine.formats.torch_binding import bind, in_use
+from worker.engine.formats.torch_export import export
+from worker.engine.formats.torch_layers import LayerFinder
+from worker.engine.formats.torch_layers import structure_of as structure_of_layers
+from worker.engine.formats.torch_module import (
+    Calls,
+    TorchscriptRunner,
+    first_line,
+    load_module,
+    output_names,
+)
+from worker.engine.formats.torch_names import TensorNames
+from worker.engine.formats.torch_recurrent import restore_parameters
+from worker.engine.formats.torch_signature import Argument, arguments_of, examples, flattened
+
+_APART = "so its layers are seen without their neighbours: they are scored as if these were all alike"
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a first run of the module told: examples that work, and what it gave."""
+
+    examples: tuple[Any, ...]
+    outputs: tuple[Array, ...]
+
+
+@final
+class TorchscriptNetwork(Network):
+    """A loaded TorchScript archive. Edits are kept apart until `save`; the upload itself is never changed."""
+
+    format = ModelFormat.TORCHSCRIPT
+    suffix = ".pt"
+    opset = None
+
+    def __init__(self, path: Path, options: LoadOptions) -> None:
+        self._archive = TorchArchive(path, options.logical_bytes)
+        module = load_module(path, "cpu")
+        arguments = arguments_of(module, options.inputs)
+        parameters = dict(module.named_parameters()) | dict(module.named_buffers())
+        self._names = TensorNames(self._archive, parameters)
+        self._records: dict[str, Array] = {}
+        self.producer = "torch"
+        self.needs_inputs = not all(argument.known for argument in arguments)
+        trial, problem = _first_run(module, arguments)
+        self.inputs = _input_infos(arguments, trial)
+        self.outputs = _output_infos(trial)
+        self._build(module, arguments, trial, problem)
+
+    def _build(
+        self,
+        module: torch.jit.ScriptModule,
+        arguments: Sequence[Argument],
+        trial: _Trial | None,
+        problem: str | None,
+    ) -> None:
+        """Set structure and warning: the exported graph, or the layers one by one and why."""
+        self.structure_warning = None
+        if trial is not None:
+            problem = self._export(module, arguments, trial)
+        if problem is not None:
+            self.structure = structure_of_layers(LayerFinder(module, self._names).layers(), self._names)
+            self._stored = {value: value.name or "" for value in self.structure.graph.initializers.values()}
+            self.structure_warning = self._explained(problem)
+
+    def _explained(self, problem: str) -> str:
+        if self._archive.packed and not self._stored:
+            return "the weights are packed inside quantised operators, where they cannot be pruned"
+        return f"the model's graph is not known ({problem}), {_APART}"
+
+    def _export(
+        self, module: torch.jit.ScriptModule, arguments: Sequence[Argument], trial: _Trial
+    ) -> str | None:
+        """Set the structure from the exporter; returns why not when it cannot."""
+        try:
+            proto = export(module, trial.examples, [a.name for a in arguments if a.is_tensor and a.fed])
+            structure = structure_of(proto, Path())
+        except InvalidModelError as error:
+            return str(error)
+        stored = bind(structure, self._names)
+        restore_parameters(structure.graph, list(stored))
+        RemoveUnusedNodesPass()(structure)
+        self._stored = in_use(stored)
+        if not self._stored:
+            return "the exporter leaves out its weights"
+        self.structure = structure
+        return None
+
+    def read(self, value: ir.Value) -> Array:
+        """The tensor in its own dtype, from the archive where it is stored there."""
+        name = self._stored.get(value)
+        if name is None:
+            tensor = stored_tensor(value)
+            return plain_constant(value) if tensor is None else tensor.numpy()
+        place = self._names.place(name)
+        return place.view(self._record(place))
+
+    def _record(self, place: TensorPlace) -> Array:
+        written = self._records.get(place.record)
+        return self._archive.record(place.record) if written is None else written
+
+    def writable(self, value: ir.Value) -> bool:
+        """True for tensors of the archive of which no two elements share a place."""
+        name = self._stored.get(value)
+        return name is not None and self._names.place(name).dense
+
+    def write(self, value: ir.Value, array: Array) -> None:
+        """Replace the tensor, for all its aliases. ValueError if not writable or of other shape or dtype."""
+        if not self.writable(value):
+            raise ValueError(f"{value.name!r} cannot be written")
+        place = self._names.place(self._stored[value])
+        if array.shape != place.shape or array.dtype != place.dtype:
+            raise ValueError(f"{value.name!r} is of another shape or type than {array.dtype}{array.shape}")
+        record = np.array(self._record(place))
+        place.view(record)[...] = array
+        record.flags.writeable = False
+        self._records[place.record] = record
+
+    def save(self, path: Path) -> None:
+        """Write the archive with the changed bytes and their checksums."""
+        self._archive.save(path, self._records)
+
+
+@final
+@register
+class TorchscriptFormat(Format):
+    """TorchScript, as torch.jit.save writes it."""
+
+    format = ModelFormat.TORCHSCRIPT
+
+    def load(self, path: Path, options: LoadOptions) -> Network:
+        """Look the archive over, load it, find its structure. Code of the file runs: for the sandbox only."""
+        return TorchscriptNetwork(path, options)
+
+    def runner(self, path: Path, options: LoadOptions, threads: int) -> Runner:
+        """The module in evaluation mode, after the same checks of the archive as for loading."""
+        TorchArchive(path, options.logical_bytes)
+        return TorchscriptRunner(path, options.inputs, options.device, threads)
+
+
+def _first_run(
+    module: torch.jit.ScriptModule, arguments: Sequence[Argument]
+) -> tuple[_Trial | None, str | None]:
+    """Run once, guessing dtypes that were not given; the problem in words when no guess works."""
+    unknown = [argument.name for argument in arguments if not argument.known]
+    if unknown:
+        return None, f"the file does not say the shape of its input {', '.join(unknown)[:200]}"
+    problem, calls = None, Calls(module)
+    for values in examples(arguments):
+        try:
+            return _Trial(values, tuple(flattened(calls(*values)))), None
+        except Exception as error:  # code of the file runs here and may raise anything
+            raise_if_memory(error)
+            problem = problem or f"it does not run with the inputs given: {first_line(error)}"
+    return None, problem
+
+
+def _input_infos(arguments: Sequence[Argument], trial: _Trial | None) -> tuple[TensorInfo, ...]:
+    values = () if trial is None else trial.examples
+    dtypes = [value.dtype if isinstance(value, torch.Tensor) else None for value in values]
+    dtypes += [None] * (len(arguments) - len(dtypes))
+    return tuple(a.info(dtype) for a, dtype in zip(arguments, dtypes, strict=True) if a.fed)
+
+
+def _output_infos(trial: _Trial | None) -> tuple[TensorInfo, ...]:
+    arrays = () if trial is None else trial.outputs
+    return tuple(
+        TensorInfo(name=name, dtype=array.dtype.name, shape=list(array.shape))
+        for name, array in zip(output_names(len(arrays)), arrays, strict=True)
+    )
