@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from pydantic import ValidationError
 
 from store import Store, open_store
@@ -60,13 +60,13 @@ def _options(arguments: Sequence[str] | None) -> dict[str, Any]:
 
 def _work(settings: WorkerSettings, store: Store) -> int:
     test = selftest.run(settings.sandbox, settings.scratch)
+    log("self-test", worker=settings.worker_name, sandbox=test.describe(), device=device())
     _announce(settings, store, test)
     if settings.sandbox is SandboxMode.STRICT and not test.holds:
         log("no sandbox", level=logging.ERROR, sandbox=test.describe(), hint="LOOKAHEAD_SANDBOX=best_effort")
         return _NO_SANDBOX
     supervisor = Supervisor(store, settings)
     run = _run_polling if settings.broker_url is None else _run_celery
-    log("started", worker=settings.worker_name, sandbox=test.describe(), device=device())
     try:
         run(settings, store, supervisor)
     finally:
@@ -92,6 +92,7 @@ def _run_polling(settings: WorkerSettings, store: Store, supervisor: Supervisor)
     sweeper = Sweeper(store, settings)
     sweeper.start()
     supervisor.prepare()
+    log("started", worker=settings.worker_name)
     try:
         poll(supervisor, settings.poll_seconds)
     finally:
@@ -109,6 +110,7 @@ def _run_celery(settings: WorkerSettings, store: Store, supervisor: Supervisor) 
     sweeper = Sweeper(store, settings, bell(app))
     poller = threading.Thread(target=_poll_beside, args=(supervisor, settings), name="poller", daemon=True)
     worker_shutting_down.connect(_stopper(supervisor), weak=False)
+    worker_ready.connect(lambda **_: log("started", worker=settings.worker_name), weak=False)
     sweeper.start()
     poller.start()
     try:

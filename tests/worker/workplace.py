@@ -32,10 +32,10 @@ def settings_for(folder: Path, **changes: Any) -> WorkerSettings:
     return WorkerSettings(**{**values, **changes})
 
 
-def scripted(settings: WorkerSettings) -> Launch:
+def scripted(settings: WorkerSettings, launch: Callable[[WorkerSettings], Launch] = launch_of) -> Launch:
     """How to start children that run the scripted engine."""
     environment = {"PYTHONPATH": str(ENGINES)}
-    return replace(launch_of(settings), engine=SCRIPTED, preload="", environment=environment)
+    return replace(launch(settings), engine=SCRIPTED, preload="", environment=environment)
 
 
 def small_onnx() -> bytes:
