@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Any
 
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from pydantic import ValidationError
 
 from store import Store, open_store
@@ -109,19 +109,21 @@ def _run_celery(settings: WorkerSettings, store: Store, supervisor: Supervisor) 
     tasks.register(app, supervisor)
     sweeper = Sweeper(store, settings, bell(app))
     poller = threading.Thread(target=_poll_beside, args=(supervisor, settings), name="poller", daemon=True)
+    setup_logging.connect(lambda **_: None, weak=False)  # a listener keeps Celery from configuring logs
     worker_shutting_down.connect(_stopper(supervisor), weak=False)
     worker_ready.connect(lambda **_: log("started", worker=settings.worker_name), weak=False)
     sweeper.start()
     poller.start()
     try:
-        app.worker_main(["worker", "--pool=threads", "--concurrency=1", "--without-gossip", *_QUIET])
+        app.worker_main(["--quiet", "worker", "--pool=threads", "--concurrency=1", *_QUIET])
     finally:
         supervisor.stop()
         sweeper.close()
         poller.join(30)
 
 
-_QUIET = ["--without-mingle", "--without-heartbeat", "--loglevel=WARNING", f"--queues={tasks.QUEUE}"]
+#: Nothing between workers over the broker: what they have to tell each other is in the store.
+_QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--queues={tasks.QUEUE}"]
 
 
 def _poll_beside(supervisor: Supervisor, settings: WorkerSettings) -> None:

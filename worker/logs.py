@@ -34,6 +34,9 @@ def configure(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.captureWarnings(True)
+    for noisy in ("alembic", "celery", "kombu"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def log(event: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:

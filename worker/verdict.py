@@ -98,16 +98,20 @@ def judge(observed: Observed) -> Verdict:
     if observed.result is None:
         return _crashed(observed)
     if observed.result.error is not None:
-        return Failed(child_error(observed.result.error))
+        return Failed(child_error(observed.result.error, observed.log_tail))
     return Succeeded(observed.result)
 
 
-def child_error(error: JobError) -> JobError:
-    """A child's error as users may see it: one of its codes, sharpened by its text, the text made safe."""
+def child_error(error: JobError, log_tail: str = "") -> JobError:
+    """A child's error as users may see it: one of its codes, sharpened by its text, the text made safe.
+
+    An error that the engine did not expect says nothing itself; its traceback is in the log.
+    """
     code = error.code if error.code in _CHILD_CODES else ErrorCode.INTERNAL
-    if code in _VAGUE and _DENIED.search(error.message):
+    told = f"{error.message}\n{log_tail}" if code is ErrorCode.INTERNAL else error.message
+    if code in _VAGUE and _DENIED.search(told):
         code = ErrorCode.SANDBOX_VIOLATION
-    if code in _VAGUE and _MEMORY.search(error.message):
+    elif code in _VAGUE and _MEMORY.search(told):
         code = ErrorCode.OUT_OF_MEMORY
     hint = None if error.hint is None else clean_text(error.hint)
     return JobError(code=code, message=clean_text(error.message) or ERRORS[code][2], hint=hint)
