@@ -1,0 +1,198 @@
+"""Verification of a pruned file: read it back, hold it to its promises, run it beside the upload, measure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from api_schemas.jobs import InputSpec, InputSpecs, Stage
+from api_schemas.models import TensorInfo
+from api_schemas.report import AccuracyReport, AgreementReport, CheckResult, DataSource, LatencyReport
+from worker.engine import formats
+from worker.engine.context import Context
+from worker.engine.data import Batch, Dataset, random_batches
+from worker.engine.errors import BrokenPromiseError, EngineError, ModelNotRunnableError, NeedsInputsError
+from worker.engine.formats.base import LoadOptions, Runner
+from worker.engine.types import Evidence, FileFacts
+from worker.engine.verify.accuracy import AccuracyTally
+from worker.engine.verify.agreement import AgreementTally
+from worker.engine.verify.latency import measure_latency
+from worker.engine.verify.promises import Promise, check_promises
+from worker.engine.verify.size import measure_size
+
+_RANDOM_ROWS = 8
+_BATCH = 64
+_MOST_ROWS = 10_000
+_LATENCY_SECONDS = 3.0
+#: Sizes tried for open dimensions that neither file nor request fixes.
+_OPEN_SIZES = (1, 64, 224)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The upload, the saved file, and what is known to run them on."""
+
+    model: Path
+    filename: str
+    saved: Path
+    inputs: InputSpecs
+    data: Dataset | None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    agreement: AgreementReport | None = None
+    agreement_reason: str | None = None
+    accuracy: AccuracyReport | None = None
+    accuracy_reason: str | None = None
+    latency: LatencyReport | None = None
+    latency_reason: str | None = None
+
+
+def examine(examined: Examined, promise: Promise, context: Context) -> Evidence:
+    """Check and measure. Raises BrokenPromiseError when the saved file is not what it must be, and
+    ModelNotRunnableError when the runtime refuses the upload itself."""
+    options = LoadOptions(examined.inputs, context.scratch, device=context.device)
+    with context.stage(Stage.VERIFYING):
+        before = formats.load(examined.model, options)
+        after = formats.load(examined.saved, options)
+        checks = check_promises(promise, before, after)
+        runners = _runners(examined, options, context)
+        feeds = _batches(examined, before.inputs, runners[0], context)
+        checks.append(_runs(runners, feeds))
+    _require(checks)
+    with context.stage(Stage.MEASURING):
+        measured = _measure(examined, runners, feeds, context)
+        facts = [_facts(examined.model, examined.filename), _facts(examined.saved, examined.saved.name)]
+    return Evidence(facts[0], facts[1], tuple(checks), **vars(measured))
+
+
+def _facts(path: Path, filename: str) -> FileFacts:
+    size = measure_size(path)
+    return FileFacts(filename, size.sha256, size.size_bytes, size.compressed_bytes)
+
+
+def _runners(examined: Examined, options: LoadOptions, context: Context) -> tuple[Runner, Runner]:
+    before = formats.runner(examined.model, options, context.threads)
+    try:
+        return before, formats.runner(examined.saved, options, context.threads)
+    except EngineError as error:
+        raise BrokenPromiseError(f"the runtime takes the upload but not the pruned file: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Feeds:
+    """Where batches come from; `reason` says why there are none."""
+
+    source: DataSource
+    data: Dataset | None
+    infos: Sequence[TensorInfo]
+    inputs: InputSpecs
+    seed: int
+    reason: str | None = None
+
+    def batches(self, rows: int, size: int) -> Iterable[Batch]:
+        if self.reason is not None:
+            return ()
+        if self.data is not None:
+            return self.data.batches(self.data.bound_batch or size, rows)
+        return random_batches(self.infos, min(rows, _RANDOM_ROWS), 1, self.seed, self.inputs)
+
+
+def _batches(examined: Examined, infos: Sequence[TensorInfo], runner: Runner, context: Context) -> _Feeds:
+    """Batches that the upload runs on: the data, else random ones of the first size that it takes."""
+    if examined.data is not None:
+        return _Feeds(DataSource.DATASET, examined.data, infos, examined.inputs, context.seed)
+    reason = "the model has no input"
+    for size in _OPEN_SIZES:
+        feeds = _Feeds(DataSource.RANDOM, None, infos, _closed(infos, examined.inputs, size), context.seed)
+        try:
+            runner.run(next(iter(feeds.batches(1, 1))).feeds)
+        except (ModelNotRunnableError, NeedsInputsError) as error:
+            reason = str(error)[:300]
+        else:
+            return feeds
+    context.warn(
+        f"the model was not run, for random inputs do not suit it ({reason}); upload data to compare outputs"
+    )
+    return _Feeds(DataSource.RANDOM, None, infos, {}, context.seed, reason)
+
+
+def _closed(infos: Sequence[TensorInfo], given: InputSpecs, size: int) -> InputSpecs:
+    """Shapes with every open dimension but the batch at `size`; given ones as given."""
+    found = dict(given)
+    for info in infos:
+        if (
+            info.name not in found
+            and info.shape is not None
+            and any(not isinstance(d, int) for d in info.shape)
+        ):
+            shape = [
+                d if isinstance(d, int) else 1 if axis == 0 else size for axis, d in enumerate(info.shape)
+            ]
+            found[info.name] = InputSpec(shape=shape)
+    return found
+
+
+def _runs(runners: tuple[Runner, Runner], feeds: _Feeds) -> CheckResult:
+    before, after = runners
+    name = f"runs in {after.runtime}"
+    batch = next(iter(feeds.batches(1, 1)), None)
+    if batch is None:
+        return CheckResult(
+            name=name, passed=True, detail="loads; not run, as no inputs suit the upload itself"
+        )
+    expected = before.run(batch.feeds)
+    try:
+        found = after.run(batch.feeds)
+    except ModelNotRunnableError as error:
+        return CheckResult(name=name, passed=False, detail=str(error)[:300])
+    same = [(a.shape, a.dtype) for a in expected] == [(b.shape, b.dtype) for b in found]
+    detail = (
+        f"{len(found)} outputs of the same shape and type" if same else "outputs of another shape or type"
+    )
+    return CheckResult(name=name, passed=same, detail=detail)
+
+
+def _require(checks: Sequence[CheckResult]) -> None:
+    broken = [f"{check.name} ({check.detail})" for check in checks if not check.passed]
+    if broken:
+        raise BrokenPromiseError(f"the pruned file failed its own verification: {'; '.join(broken)}"[:2000])
+
+
+def _measure(
+    examined: Examined, runners: tuple[Runner, Runner], feeds: _Feeds, context: Context
+) -> _Measured:
+    if feeds.reason is not None:
+        return _Measured(
+            agreement_reason=feeds.reason, accuracy_reason=feeds.reason, latency_reason=feeds.reason
+        )
+    agreement = AgreementTally(runners[1].output_names)
+    accuracy = AccuracyTally(runners[1].output_names)
+    for batch in _counted(feeds, context):
+        before, after = runners[0].run(batch.feeds), runners[1].run(batch.feeds)
+        agreement.add(before, after, batch.rows)
+        if batch.targets is not None:
+            accuracy.add(before, after, batch.targets)
+    (first,) = islice(feeds.batches(1, 1), 1)
+    return _Measured(
+        agreement=agreement.report(feeds.source, feeds.seed if feeds.data is None else None),
+        accuracy=accuracy.report(),
+        accuracy_reason=_without_accuracy(examined.data),
+        latency=measure_latency(*runners, first.feeds, batch=first.rows, budget_seconds=_LATENCY_SECONDS),
+    )
+
+
+def _counted(feeds: _Feeds, context: Context) -> Iterator[Batch]:
+    total = _RANDOM_ROWS if feeds.data is None else min(_MOST_ROWS, feeds.data.rows)
+    done = 0
+    for batch in feeds.batches(_MOST_ROWS, _BATCH):
+        yield batch
+        done += batch.rows
+        context.progress(min(done, total), total, "rows")
+
+
+def _without_accuracy(data: Dataset | None) -> str | None:
+    if data is None:
+        return "no data was uploaded"
+    return None if data.has_targets else "the data has no targets"

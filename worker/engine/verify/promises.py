@@ -1,0 +1,101 @@
+"""What the saved file must be, checked on the file as it was read back, against the upload."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from api_schemas.models import ModelFormat
+from api_schemas.report import CheckResult
+from worker.engine.formats.base import Array, Network
+from worker.engine.graph.build import constants_in
+from worker.engine.graph.layer import Layer
+from worker.engine.graph.views import WeightView
+from worker.engine.types import Plan
+from worker.engine.verify.structure import check_structure
+from worker.engine.verify.weights import LayerWeights, Recount, recount, weight_checks
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What was decided: the layers and their plan, on the network whose structure they refer to."""
+
+    network: Network
+    layers: tuple[Layer, ...]
+    plan: Plan
+
+
+def check_promises(promise: Promise, before: Network, after: Network) -> list[CheckResult]:
+    """Structure, kept and pruned weights, everything else, and the counts that were asked for."""
+    recounts = [recount(weights) for weights in _layer_weights(promise, before, after)]
+    return [
+        *_interface(before, after),
+        *weight_checks(recounts),
+        _untouched(promise, before, after),
+        _counts(promise, recounts),
+    ]
+
+
+def _interface(before: Network, after: Network) -> list[CheckResult]:
+    if before.format is ModelFormat.ONNX:
+        return check_structure(before.file, after.file)
+    same = (before.inputs, before.outputs) == (after.inputs, after.outputs)
+    detail = f"{len(before.inputs)} inputs and {len(before.outputs)} outputs, the same"
+    return [CheckResult(name="inputs and outputs", passed=same, detail=detail if same else "they differ")]
+
+
+def _numbered(network: Network) -> dict[ir.Value, int]:
+    return {value: number for number, value in enumerate(constants_in(network.structure))}
+
+
+def _layer_weights(promise: Promise, before: Network, after: Network) -> Iterator[LayerWeights]:
+    """Stored weights of every planned layer, quantised ones less their zero point."""
+    number = _numbered(promise.network)
+    old, new = list(constants_in(before.structure)), list(constants_in(after.structure))
+    for layer in promise.layers:
+        place = number[layer.view.value]
+        keep = layer.view.back(promise.plan.of(layer.name).keep)
+        yield LayerWeights(
+            layer.name,
+            _centred(before.read(old[place]), layer.view),
+            _centred(after.read(new[place]), layer.view),
+            keep,
+        )
+
+
+def _centred(stored: Array, view: WeightView) -> Array:
+    if view.quantization is None:
+        return stored
+    centred: Array = stored.astype(np.int32) - view.quantization.zero_point.astype(np.int32)
+    return centred
+
+
+def _untouched(promise: Promise, before: Network, after: Network) -> CheckResult:
+    """Every other stored tensor must be bit for bit the same."""
+    planned = {layer.view.value for layer in promise.layers}
+    pairs = zip(
+        constants_in(promise.network.structure),
+        constants_in(before.structure),
+        constants_in(after.structure),
+        strict=True,
+    )
+    others = [(old, new) for own, old, new in pairs if own not in planned]
+    changed = [old.name or "" for old, new in others if not _same_bits(before.read(old), after.read(new))]
+    detail = f"{len(others)} are bit-identical" if not changed else f"changed: {', '.join(changed[:3])[:200]}"
+    return CheckResult(name="other tensors", passed=not changed, detail=detail)
+
+
+def _same_bits(first: Array, second: Array) -> bool:
+    return first.dtype == second.dtype and first.shape == second.shape and first.tobytes() == second.tobytes()
+
+
+def _counts(promise: Promise, recounts: list[Recount]) -> CheckResult:
+    """The recounted zeros are the planned ones and those that were zero before; none more, none less."""
+    planned: Mapping[str, int] = {item.layer: item.pruned for item in promise.plan.layers}
+    short = [item.name for item in recounts if item.zeros_after < planned[item.name]]
+    over = [r.name for r in recounts if r.zeros_after > max(planned[r.name], r.zeros_before)]
+    wrong = short + over
+    total = sum(item.zeros_after for item in recounts)
+    detail = f"{total:,} zeros, as many as planned" if not wrong else f"wrong in {', '.join(wrong[:3])[:200]}"
+    return CheckResult(name="sparsity", passed=not wrong, detail=detail)
