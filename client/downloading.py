@@ -11,6 +11,7 @@ from email.message import Message
 from itertools import count
 from pathlib import Path
 from typing import TypeVar, final
+from urllib.parse import unquote
 
 from httpx2 import Headers
 
@@ -23,6 +24,7 @@ from client.wire import Reply
 Result = TypeVar("Result")
 
 _DIGEST = re.compile(r'^"(?:sha256[:-])?([0-9a-f]{64})"$')
+_EXACT_NAME = re.compile(r"filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-\d+/(\d+|\*)$")
 
 
@@ -232,9 +234,14 @@ def _extent(reply: Reply) -> tuple[int, int | None]:
 
 
 def file_name(headers: Headers) -> str | None:
-    """The base name in `Content-Disposition`, without any path; None when there is no usable one."""
+    """The base name in `Content-Disposition`, without any path; None when there is no usable one.
+
+    ``filename*`` goes before ``filename``, as RFC 6266 §4.3 has it.
+    """
+    value = headers.get("content-disposition", "")
+    exact = _EXACT_NAME.search(value)
     disposition = Message()
-    disposition["content-disposition"] = headers.get("content-disposition", "")
-    name = disposition.get_filename() or ""
+    disposition["content-disposition"] = value
+    name = unquote(exact[1]) if exact else disposition.get_filename() or ""
     base = re.split(r"[/\\]", name)[-1].lstrip(".")
     return "".join(character for character in base if character.isprintable()) or None
