@@ -26,7 +26,6 @@ from worker.logs import log
 from worker.nursery import Nursery
 from worker.process import ChildProcess, Launch
 from worker.protocol import ChildStart
-from worker.relay import clean_text
 from worker.settings import WorkerSettings
 from worker.verdict import Abandoned, Cancelled, Failed, Released, Succeeded, Verdict, judge
 
@@ -160,8 +159,8 @@ class Supervisor:
         verdict = judge(observed)
         stopped = None if observed.stopped is None else observed.stopped.value
         log("child ended", job=inputs.job.id, status=observed.returncode, stopped=stopped)
-        if isinstance(verdict, Failed):
-            log("child log", job=inputs.job.id, tail=clean_text(observed.log_tail[-8000:], 8000))
+        if isinstance(verdict, Failed) and observed.log_tail:
+            log("child log", job=inputs.job.id, tail=observed.log_tail[-8000:])
         return verdict
 
     def _publish(
