@@ -33,6 +33,8 @@ class Network(abc.ABC):
     """A loaded model file. Reading copies no more than the weight read; writing keeps shape and dtype."""
 
     format: ModelFormat
+    #: The model file itself; of a zip upload the ONNX file inside, its data files beside it.
+    file: Path
     #: The graph. For a format without one (TorchScript that cannot be exported) it is synthesised: one
     #: disconnected node per layer, and `structure_warning` says why.
     structure: ir.Model

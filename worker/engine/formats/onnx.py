@@ -35,6 +35,7 @@ class OnnxNetwork(Network):
 
     def __init__(self, files: OnnxFiles, proto: onnx.ModelProto, ranges: Mapping[int, DataRange]) -> None:
         self._files, self._ranges = files, ranges
+        self.file = files.model
         self._shared = _overlapped(ranges)
         self._written: dict[int, Array] = {}
         self.producer = " ".join(filter(None, (proto.producer_name, proto.producer_version))) or None

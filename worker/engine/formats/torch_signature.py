@@ -97,15 +97,7 @@ def examples(arguments: Sequence[Argument]) -> Iterator[tuple[Any, ...]]:
         guesses = iter([(dtype,) * len(open_ones) for dtype in _GUESSES])
     for guess in guesses:
         chosen = dict(zip((a.name for a in open_ones), guess, strict=True))
-        yield tuple(_example(argument, chosen.get(argument.name)) for argument in _trimmed(arguments))
-
-
-def _trimmed(arguments: Sequence[Argument]) -> Sequence[Argument]:
-    """Without the arguments at the end that keep their defaults."""
-    end = len(arguments)
-    while end and not arguments[end - 1].fed and arguments[end - 1].spec is None:
-        end -= 1
-    return arguments[:end]
+        yield tuple(_example(argument, chosen.get(argument.name)) for argument in arguments)
 
 
 def _example(argument: Argument, guess: torch.dtype | None) -> Any:

@@ -53,6 +53,7 @@ class TorchscriptNetwork(Network):
     opset = None
 
     def __init__(self, path: Path, options: LoadOptions) -> None:
+        self.file = path
         self._archive = TorchArchive(path, options.logical_bytes)
         module = load_module(path, "cpu")
         arguments = arguments_of(module, options.inputs)
