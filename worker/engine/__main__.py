@@ -52,7 +52,9 @@ def _catalogue(*, check: bool) -> int:
     text = catalogue_json()
     if check:
         fresh = CATALOGUE_PATH.is_file() and CATALOGUE_PATH.read_text() == text
-        sys.stderr.write("the catalogue is fresh\n" if fresh else "the catalogue is stale: run `make catalogue`\n")
+        sys.stderr.write(
+            "the catalogue is fresh\n" if fresh else "the catalogue is stale: run `make catalogue`\n"
+        )
         return 0 if fresh else 1
     CATALOGUE_PATH.write_text(text)
     return 0
@@ -72,7 +74,9 @@ def _recipe(text: str) -> Recipe:
     return resolve(RecipeRequest.model_validate_json(text), catalogue().preset_axes())
 
 
-def _in_directory(directory: Path, options: argparse.Namespace, recipe: Recipe | None, inputs: InputSpecs) -> ChildResult:
+def _in_directory(
+    directory: Path, options: argparse.Namespace, recipe: Recipe | None, inputs: InputSpecs
+) -> ChildResult:
     order = ChildOrder(
         kind=options.command,
         job_id="local",

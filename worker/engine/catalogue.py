@@ -12,7 +12,9 @@ from worker.engine import registry
 
 def presets() -> list[PresetInfo]:
     """Every preset: one YAML file in `presets/`, its name the file's."""
-    found = sorted((f for f in files("worker.engine.presets").iterdir() if f.name.endswith(".yaml")), key=_name)
+    found = sorted(
+        (f for f in files("worker.engine.presets").iterdir() if f.name.endswith(".yaml")), key=_name
+    )
     return [_preset(_name(file), yaml.safe_load(file.read_text())) for file in found]
 
 

@@ -40,7 +40,9 @@ def _prune(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
     if order.recipe is None:
         raise InvalidRecipeError("the order has no recipe")
     output = directory / "output"
-    saved, report = pipeline.prune(_source(order, directory), order.recipe, output, _context(order, directory, emit))
+    saved, report = pipeline.prune(
+        _source(order, directory), order.recipe, output, _context(order, directory, emit)
+    )
     (output / REPORT).write_text(report.model_dump_json(indent=2))
     (output / PAGE).write_text(render(report), encoding="utf-8")
     return ChildResult(model=saved.name, report=REPORT, page=PAGE, summary=report.summary)
@@ -54,7 +56,9 @@ def _inspect(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
 def _plan(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
     if order.recipe is None:
         raise InvalidRecipeError("the order has no recipe")
-    return ChildResult(plan=pipeline.plan(_source(order, directory), order.recipe, _context(order, directory, emit)))
+    return ChildResult(
+        plan=pipeline.plan(_source(order, directory), order.recipe, _context(order, directory, emit))
+    )
 
 
 _RUN = {"prune": _prune, "inspect": _inspect, "plan": _plan}

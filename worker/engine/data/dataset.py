@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from api_schemas.datasets import TARGETS, DatasetFormat
-from api_schemas.jobs import InputSpecs
+from api_schemas.jobs import InputSpec, InputSpecs
 from api_schemas.models import TensorInfo
 from worker.engine.data.batches import Batch
 from worker.engine.data.columns import BFLOAT16, Column, check_budget
@@ -44,6 +44,15 @@ class Dataset:
     def bound_batch(self) -> int | None:
         """The batch size that the model is bound to, if it is."""
         return next((item.batch for item in self.bindings if item.batch is not None), None)
+
+    def input_specs(self) -> InputSpecs:
+        """Shape and dtype of one row of every bound input, for files that do not say them."""
+        found: InputSpecs = {}
+        for item in self.bindings:
+            if item.column is not None:
+                shape = [1, *(int(size) for size in item.column.shape[1:])]
+                found[item.item.name] = InputSpec(shape=shape, dtype=str(item.column.dtype))
+        return found
 
     def batches(self, size: int, limit: int | None = None, seed: int | None = None) -> Iterator[Batch]:
         """Batches of `size` rows, or of as many as the model is bound to; up to `limit` rows.

@@ -77,6 +77,8 @@ def payload_start(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     file = archive.fp
     if file is None:
         raise ValueError("the archive is closed")
+    if member.header_offset < 0:
+        raise InvalidModelError(f"the archive is broken at {member.filename[:80]!r}")
     file.seek(member.header_offset)
     head = file.read(_LOCAL.size)
     if len(head) != _LOCAL.size or not head.startswith(b"PK\x03\x04"):

@@ -12,7 +12,7 @@ from worker.engine.graph import rules as _rules  # noqa: F401  (registers every 
 from worker.engine.graph import weights
 from worker.engine.graph.constants import is_constant_node
 from worker.engine.graph.layer import Consumer, Layer, LayerUse, Refused
-from worker.engine.graph.shapes import infer_shapes
+from worker.engine.graph.shapes import Shapes, infer_shapes
 from worker.engine.graph.trace import Trace, label, rule_for
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
@@ -35,7 +35,9 @@ class Graph:
 
 def build(network: Network, inputs: InputSpecs | None = None) -> Graph:
     """Analyse a network. Never fails on an operator: what has no rule is a boundary with a reason."""
-    trace = Trace(network, infer_shapes(network.structure, inputs or {}))
+    # A synthesised structure has the layers but not their places: shapes inferred on it would mean nothing.
+    known = network.structure_warning is None
+    trace = Trace(network, infer_shapes(network.structure, inputs or {}) if known else Shapes({}))
     _walk(network.structure.graph, trace)
     layers, refused = _layers(network, trace)
     return Graph(layers, refused, tuple(trace.findings.consumers), dict(trace.findings.boundaries))

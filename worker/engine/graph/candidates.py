@@ -14,8 +14,7 @@ _SHOWN = 3
 
 def narrowed(graph: Graph, exclude: Sequence[str], warn: Callable[[str], None]) -> Graph:
     """The graph with excluded layers among the refused. A glob matches a layer's, weight's or node's name."""
-    if not graph.layers:
-        raise NothingPrunableError(_nothing(graph), hint="inspection lists every layer with its reason")
+    require_layers(graph)
     kept: list[Layer] = []
     out: list[Layer] = []
     used: set[str] = set()
@@ -32,6 +31,13 @@ def narrowed(graph: Graph, exclude: Sequence[str], warn: Callable[[str], None]) 
     if not kept:
         raise InvalidRecipeError("the recipe excludes every layer that could be pruned")
     return replace(graph, layers=tuple(kept), refused=(*graph.refused, *out))
+
+
+def require_layers(graph: Graph, warning: str | None = None) -> None:
+    """NothingPrunableError, with the reasons, when the graph has no layer that could be pruned."""
+    if not graph.layers:
+        reasons = _nothing(graph) if warning is None else f"{_nothing(graph)}; {warning}"
+        raise NothingPrunableError(reasons, hint="inspection lists every layer with its reason")
 
 
 def named_shares(graph: Graph, shares: Mapping[str, float]) -> dict[str, float]:

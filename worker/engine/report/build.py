@@ -24,7 +24,7 @@ def build_report(
 ) -> Report:
     """The report of a job that has passed its verification."""
     graph, first, last = history.complete()
-    layers = [_layer(layer, history, graph) for layer in graph.layers]
+    layers = [_layer(layer, history) for layer in graph.layers]
     prunable = sum(layer.parameters for layer in layers)
     achieved = sum(layer.zeros_after for layer in layers) / prunable
     before = _file(evidence.before, first, dense_macs(graph), _effective(graph, first))
@@ -60,7 +60,7 @@ def build_report(
     )
 
 
-def _layer(layer: Layer, history: History, graph: Graph) -> LayerReport:
+def _layer(layer: Layer, history: History) -> LayerReport:
     _, first, last = history.complete()
     plan: LayerPlan | None = history.plan.of(layer.name) if history.plan is not None else None
     zeros = last.zeros[layer.name]
@@ -97,7 +97,9 @@ def _scaled(layer: Layer, zeros: int) -> int | None:
 
 
 def _effective(graph: Graph, at: Snapshot) -> int | None:
-    counts = [_scaled(layer, at.zeros.get(layer.name, 0)) for layer in (*graph.layers, *graph.refused) if layer.uses]
+    counts = [
+        _scaled(layer, at.zeros.get(layer.name, 0)) for layer in (*graph.layers, *graph.refused) if layer.uses
+    ]
     return None if None in counts else sum(count or 0 for count in counts)
 
 
@@ -141,7 +143,9 @@ def _warn_of_dead_layers(layers: list[LayerReport], context: Context) -> None:
     dead = [layer.name for layer in layers if layer.zeros_after == layer.parameters]
     if dead:
         names = ", ".join(dead[:5]) + (f" and {len(dead) - 5} more" if len(dead) > 5 else "")
-        context.warn(f"nothing is left of {len(dead)} layer(s): {names}; what comes after sees only their biases")
+        context.warn(
+            f"nothing is left of {len(dead)} layer(s): {names}; what comes after sees only their biases"
+        )
 
 
 def _environment(context: Context) -> Environment:

@@ -54,6 +54,10 @@ class History:
             raise RuntimeError("no step has been done")
         return self.graph, self.first, self.last
 
+    def prunable(self) -> int:
+        """Number of weights in the layers that may be pruned."""
+        return sum(layer.size for layer in self.complete()[0].layers)
+
     def _snapshot(self, graph: Graph, network: Network) -> Snapshot:
         parameters, nonzero = count_parameters(network, graph)
         zeros = {layer.name: weights.count_zeros(network, layer.view) for layer in graph.layers}

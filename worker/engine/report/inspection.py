@@ -11,6 +11,7 @@ from worker.engine.graph import weights
 from worker.engine.graph.build import Graph, constants_in
 from worker.engine.graph.layer import Layer
 
+
 def inspection_of(network: Network, graph: Graph) -> Inspection:
     """The inspection of a loaded and analysed network."""
     stored, _ = count_parameters(network, graph)

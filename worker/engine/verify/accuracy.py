@@ -179,7 +179,7 @@ def choose(outputs: Sequence[Array], targets: Array) -> tuple[int, Make]:
             return index, make
     shapes = ", ".join(str(list(output.shape)) for output in outputs[:10])
     raise NeedsLabelsError(
-        f"`targets` of shape {list(targets.shape)} fits no output of the model; a batch of outputs has {shapes}",
+        f"`targets` of shape {list(targets.shape)} fits no output of the model; outputs of a batch: {shapes}",
         hint="give one label per row, one per pixel, or values of the output's own shape",
     )
 
@@ -260,9 +260,7 @@ class AccuracyTally:
             return None
         return AccuracyReport(
             metric=self._before.name,
-            output=self._names[self._output]
-            if self._output < len(self._names)
-            else f"output {self._output + 1}",
+            output=name_of(self._names, self._output),
             rows=self._rows,
             before=before,
             after=after,

@@ -1,8 +1,7 @@
 """Verification of a pruned file: read it back, hold it to its promises, run it beside the upload, measure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from api_schemas.jobs import InputSpec, InputSpecs, Stage
@@ -14,8 +13,7 @@ from worker.engine.data import Batch, Dataset, random_batches
 from worker.engine.errors import BrokenPromiseError, EngineError, ModelNotRunnableError, NeedsInputsError
 from worker.engine.formats.base import LoadOptions, Runner
 from worker.engine.types import Evidence, FileFacts
-from worker.engine.verify.accuracy import AccuracyTally
-from worker.engine.verify.agreement import AgreementTally
+from worker.engine.verify.comparison import compare
 from worker.engine.verify.latency import measure_latency
 from worker.engine.verify.promises import Promise, check_promises
 from worker.engine.verify.size import measure_size
@@ -25,7 +23,7 @@ _BATCH = 64
 _MOST_ROWS = 10_000
 _LATENCY_SECONDS = 3.0
 #: Sizes tried for open dimensions that neither file nor request fixes.
-_OPEN_SIZES = (1, 64, 224)
+_OPEN_SIZES = (64, 224, 512, 1)
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ def examine(examined: Examined, promise: Promise, context: Context) -> Evidence:
     _require(checks)
     with context.stage(Stage.MEASURING):
         measured = _measure(examined, runners, feeds, context)
-        facts = [_facts(examined.model, examined.filename), _facts(examined.saved, examined.saved.name)]
+        pruned = f"{Path(examined.filename).stem}.pruned{examined.saved.suffix}"
+        facts = _facts(examined.model, examined.filename), _facts(examined.saved, pruned)
     return Evidence(facts[0], facts[1], tuple(checks), **vars(measured))
 
 
@@ -167,32 +166,18 @@ def _measure(
         return _Measured(
             agreement_reason=feeds.reason, accuracy_reason=feeds.reason, latency_reason=feeds.reason
         )
-    agreement = AgreementTally(runners[1].output_names)
-    accuracy = AccuracyTally(runners[1].output_names)
-    for batch in _counted(feeds, context):
-        before, after = runners[0].run(batch.feeds), runners[1].run(batch.feeds)
-        agreement.add(before, after, batch.rows)
-        if batch.targets is not None:
-            accuracy.add(before, after, batch.targets)
-    (first,) = islice(feeds.batches(1, 1), 1)
+    total = _RANDOM_ROWS if feeds.data is None else min(_MOST_ROWS, feeds.data.rows)
+    compared = compare(
+        *runners,
+        feeds.batches(_MOST_ROWS, _BATCH),
+        feeds.source,
+        seed=feeds.seed if feeds.data is None else None,
+        progress=lambda rows: context.progress(min(rows, total), total, "rows"),
+    )
+    first = next(iter(feeds.batches(1, 1)))
     return _Measured(
-        agreement=agreement.report(feeds.source, feeds.seed if feeds.data is None else None),
-        accuracy=accuracy.report(),
-        accuracy_reason=_without_accuracy(examined.data),
+        agreement=compared.agreement,
+        accuracy=compared.accuracy,
+        accuracy_reason=compared.accuracy_reason if examined.data is not None else "no data was uploaded",
         latency=measure_latency(*runners, first.feeds, batch=first.rows, budget_seconds=_LATENCY_SECONDS),
     )
-
-
-def _counted(feeds: _Feeds, context: Context) -> Iterator[Batch]:
-    total = _RANDOM_ROWS if feeds.data is None else min(_MOST_ROWS, feeds.data.rows)
-    done = 0
-    for batch in feeds.batches(_MOST_ROWS, _BATCH):
-        yield batch
-        done += batch.rows
-        context.progress(min(done, total), total, "rows")
-
-
-def _without_accuracy(data: Dataset | None) -> str | None:
-    if data is None:
-        return "no data was uploaded"
-    return None if data.has_targets else "the data has no targets"
