@@ -56,6 +56,21 @@ class UsageError(LookaheadError):
     code = "usage"
 
 
+#: What the engine says of a request that a server would have refused before it became a job.
+_ABOUT_THE_REQUEST = {
+    UsageError.code,
+    ErrorCode.INVALID_RECIPE,
+    ErrorCode.NEEDS_DATASET,
+    ErrorCode.NEEDS_INPUTS,
+    ErrorCode.NEEDS_LABELS,
+}
+
+
+@final
+class EngineError(LookaheadError):
+    """The engine, run on this machine, ended without a result."""
+
+
 def exit_code(error: LookaheadError) -> ExitCode:
     """The code for an error: about the job 1, about what was asked 2, about the server 4, about time 124."""
     if isinstance(error, WaitTimeoutError):
@@ -64,6 +79,8 @@ def exit_code(error: LookaheadError) -> ExitCode:
         return ExitCode.JOB_FAILED
     if isinstance(error, ApiError) and error.code in _ABOUT_THE_MODEL:
         return ExitCode.JOB_FAILED
+    if isinstance(error, EngineError):
+        return ExitCode.USAGE if error.code in _ABOUT_THE_REQUEST else ExitCode.JOB_FAILED
     if isinstance(error, InvalidRequestError | NotFoundError | ConflictError | LocalFileError | UsageError):
         return ExitCode.USAGE
     return ExitCode.SERVER

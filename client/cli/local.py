@@ -19,15 +19,11 @@ from pydantic import ValidationError
 from api_schemas.jobs import ChildResult, Summary
 from api_schemas.recipe import RecipeRequest
 from api_schemas.report import AccuracyReport, Report
-from client.errors import LocalFileError, LookaheadError, WaitTimeoutError
+from client.cli.exits import EngineError
+from client.errors import LocalFileError, WaitTimeoutError
 from client.uploads import model_files, readable
 
 _LAST_LINES = 5
-
-
-@final
-class EngineError(LookaheadError):
-    """The engine ended without a result."""
 
 
 @final
@@ -54,7 +50,7 @@ class LocalResult:
 
 
 def prune_locally(run: LocalRun, output: Path, report: Path | None) -> LocalResult:
-    """Run the engine and move its files into place. Raises `LookaheadError` with the engine's own code."""
+    """Run the engine and move its files into place. Raises `EngineError` with the engine's own code."""
     _require_engine()
     with tempfile.TemporaryDirectory(prefix="lookahead-") as name:
         scratch = Path(name)

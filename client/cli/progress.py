@@ -1,11 +1,13 @@
 """Progress on standard error: a bar on a terminal, a line per stage elsewhere, nothing when quiet."""
 
 import sys
+import time
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self, final
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
 from api_schemas.events import Event, EventType
 from client.cli import screen
@@ -94,6 +96,20 @@ class Lines(Reporter):
 
 
 @final
+class _Elapsed(ProgressColumn):
+    """Minutes and seconds since the command began, over all its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = time.monotonic()
+
+    def render(self, task: Task) -> Text:
+        """The column; the same for every task."""
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        return Text(f"{minutes}:{seconds:02}", style="progress.elapsed")
+
+
+@final
 class Bar(Reporter):
     """One moving line on a terminal."""
 
@@ -102,7 +118,7 @@ class Bar(Reporter):
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
+            _Elapsed(),
             console=screen.errors_console(),
             transient=True,
         )

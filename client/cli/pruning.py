@@ -75,7 +75,7 @@ def prune(
         data=data,
         inputs=parse_inputs(inputs or []),
         external_data=external_data or [],
-        output=output or _default_output(file),
+        output=_output(file, output),
         report=report,
         gates=Gates(min_accuracy, max_accuracy_drop, max_size_ratio, max_compressed_ratio),
         timeout=timeout,
@@ -90,10 +90,13 @@ def prune(
         _prune_there(client, order, detach)
 
 
-def _default_output(file: Path) -> Path:
-    if file.is_dir():
-        return Path(f"{file.resolve().name}.pruned.zip")
-    return Path(f"{file.stem}.pruned{file.suffix}")
+def _output(file: Path, wanted: Path | None) -> Path:
+    """Where the model goes. Raises `UsageError` now rather than after the work when there is no such place."""
+    name = f"{file.resolve().name}.pruned.zip" if file.is_dir() else f"{file.stem}.pruned{file.suffix}"
+    place = wanted or Path(name)
+    if not place.parent.is_dir():
+        raise UsageError(f"there is no directory {place.parent}")
+    return place / name if place.is_dir() else place
 
 
 def _prune_here(order: Order) -> None:

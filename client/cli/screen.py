@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from io import StringIO
 from json import dumps
 from typing import Any
 
@@ -68,14 +69,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Itera
     """Rows on standard output; `right` lists the columns aligned right. Nothing is cut off a terminal."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=10_000)
+        console = Console(highlight=False, width=10_000, file=StringIO())
     grid = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold")
     numbers = set(right)
     for index, name in enumerate(columns):
         grid.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(clean("" if cell is None else cell)) for cell in row))
-    console.print(grid, soft_wrap=False)
+    console.print(grid)
+    if isinstance(console.file, StringIO):  # off a terminal, no padding at the ends of lines
+        write("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> None:
