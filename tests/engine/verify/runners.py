@@ -28,7 +28,7 @@ class FunctionRunner:
 
 
 def linear_model(weight: np.ndarray, **changes: object) -> onnx.ModelProto:
-    """y = 2 (x @ weight) + 1, with the scale in a Constant node and an If, so that every place of weights is there."""
+    """y = 2 (x @ weight) + 1: weights in an initializer, a Constant node and the branches of an If."""
     rows, columns = weight.shape
     branch = helper.make_graph(
         [helper.make_node("Add", ["h", "inner"], ["b"], name="inner_add")],
