@@ -78,4 +78,4 @@ def _python() -> list[Path]:
     ours = [root / "worker", root / "api_schemas"]
     installed = [Path(entry).resolve() for entry in sys.path if entry]
     prefixes = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
-    return [path for path in [*ours, *prefixes, *installed] if path.exists() and path != root]
+    return [path for path in [*ours, *prefixes, *installed] if path != root]
