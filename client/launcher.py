@@ -172,6 +172,8 @@ class Launcher:
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until SIGINT or SIGTERM. Raises `LaunchError` when the API does not get ready."""
+        if foreign := [name for name in _FOREIGN_SETTINGS if os.environ.get(name)]:
+            self._say(f"not used here, where the embedded store is: {', '.join(foreign)}")
         self._plan.data_dir.mkdir(parents=True, exist_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)

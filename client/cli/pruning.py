@@ -91,7 +91,7 @@ def prune(
 
 
 def _output(file: Path, wanted: Path | None) -> Path:
-    """Where the model goes. Raises `UsageError` now rather than after the work when there is no such place."""
+    """Where the model goes. Raises `UsageError`, now rather than after the work, if nowhere."""
     name = f"{file.resolve().name}.pruned.zip" if file.is_dir() else f"{file.stem}.pruned{file.suffix}"
     place = wanted or Path(name)
     if not place.parent.is_dir():
