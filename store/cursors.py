@@ -8,10 +8,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy import ColumnElement, Select, literal, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from store.clock import from_micros, to_micros
+from store.clock import Instant, from_micros, to_micros
 from store.records import Slice
 
 _ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
@@ -44,7 +44,8 @@ def page(
 def _before(
     key: tuple[InstrumentedAttribute[datetime], InstrumentedAttribute[str]], cursor: str
 ) -> ColumnElement[bool]:
-    return tuple_(*key) < tuple_(*_decode(cursor))
+    created_at, row_id = _decode(cursor)
+    return tuple_(*key) < tuple_(literal(created_at, Instant), literal(row_id))
 
 
 def _encode(row: Any) -> str:
