@@ -38,7 +38,9 @@ class OnnxNetwork(Network):
         self.file = files.model
         self._shared = _overlapped(ranges)
         self._written: dict[int, Array] = {}
-        self.producer = " ".join(filter(None, (proto.producer_name, proto.producer_version))) or None
+        self.producer = (
+            " ".join(filter(None, map(_text, (proto.producer_name, proto.producer_version)))) or None
+        )
         self.structure = structure_of(proto, files.directory)
         graph = self.structure.graph
         self.inputs = tuple(_info(value) for value in graph.inputs if not value.is_initializer())
@@ -166,10 +168,30 @@ def structure_of(proto: onnx.ModelProto, directory: Path) -> ir.Model:
         structure = ir.serde.deserialize_model(proto)
     except Exception as error:  # onnx-ir passes on whatever a malformed part makes it raise
         raise InvalidModelError(f"the ONNX graph cannot be read: {_root_cause(error)}") from None
+    if any(isinstance(name, bytes) for name in _all_names(structure)):
+        raise InvalidModelError("the ONNX graph has names that are no UTF-8 text")
     for held in _all_tensors(structure):
         if isinstance(held, ir.ExternalTensor):
             held.base_dir = directory
     return structure
+
+
+def _text(text: str | bytes) -> str:
+    """protobuf gives bytes where a file holds a string that is no UTF-8."""
+    return text if isinstance(text, str) else text.decode("utf-8", "replace")
+
+
+def _bodies(structure: ir.Model) -> tuple[ir.Graph | ir.Function, ...]:
+    return (structure.graph, *structure.functions.values())
+
+
+def _all_names(structure: ir.Model) -> Iterator[str | bytes | None]:
+    for graph in structure.graphs():
+        yield from (value.name for value in (*graph.inputs, *graph.initializers.values()))
+    for body in _bodies(structure):
+        for node in body.all_nodes():
+            yield from (node.name, node.op_type, node.domain)
+            yield from (output.name for output in node.outputs)
 
 
 def _forget_types(graph: onnx.GraphProto) -> None:
@@ -200,8 +222,7 @@ def _all_tensors(structure: ir.Model) -> Iterator[ir.TensorProtocol]:
         for value in graph.initializers.values():
             if value.const_value is not None:
                 yield value.const_value
-    bodies: tuple[ir.Graph | ir.Function, ...] = (structure.graph, *structure.functions.values())
-    for body in bodies:
+    for body in _bodies(structure):
         for node in body.all_nodes():
             for attribute in node.attributes.values():
                 if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():

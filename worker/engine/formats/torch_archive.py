@@ -9,7 +9,7 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -80,7 +80,7 @@ class TorchArchive:
     """The archive at `path`, looked over. Raises `InvalidModelError` or `TooLargeError`."""
 
     def __init__(self, path: Path, limit: int) -> None:
-        self._path = path
+        self._path, self._limit = path, limit
         with open_archive(path) as archive:
             check_archive(archive, limit, _DATA_FOLDERS)
             self._members = {member.filename: member for member in archive.infolist()}
@@ -149,13 +149,30 @@ class TorchArchive:
             return np.empty(0, np.uint8)
         return np.memmap(self._path, np.uint8, "r", self._starts[name], (size,))
 
-    def save(self, path: Path, records: Mapping[str, Array]) -> None:
+    def save(self, path: Path, records: Iterable[tuple[str, Array]]) -> None:
         """Write the archive to `path` with the bytes of some records replaced, as many as there were."""
         shutil.copyfile(self._path, path)
         with path.open("r+b") as file:
-            checksums = {name: self._replace(file, name, data) for name, data in records.items()}
+            checksums = {name: self._replace(file, name, data) for name, data in records}
             if checksums:
                 self._patch_directory(file, checksums)
+
+    def marked(self, path: Path) -> "TorchArchive":
+        """A copy at `path` in which every floating tensor has elements of its own, whatever the weights are.
+
+        The graph of that copy is the graph of this archive, but no two tensors can be mistaken for another:
+        an exporter merges equal ones, and pruning makes weights equal that were not.
+        """
+        floating = {p.record: p.dtype for p in self.tensors.values() if _is_floating(p.dtype)}
+        self.save(path, ((name, self._mark(name, floating[name])) for name in sorted(floating)))
+        return TorchArchive(path, self._limit)
+
+    def _mark(self, name: str, dtype: np.dtype[np.generic]) -> Array:
+        """Small positive numbers that depend on the record's name alone: a variance may be among them."""
+        size = self._members[name].file_size
+        generator = np.random.default_rng(zlib.crc32(name.removeprefix(self.root).encode()))
+        elements = generator.uniform(0.01, 0.02, size // dtype.itemsize).astype(dtype)
+        return np.concatenate([elements.view(np.uint8), np.zeros(size % dtype.itemsize, np.uint8)])
 
     def _replace(self, file: IO[bytes], name: str, data: Array) -> int:
         member, start, payload = self._members[name], self._starts[name], data.tobytes()
@@ -183,6 +200,10 @@ class TorchArchive:
                 file.seek(position + 16)
                 file.write(struct.pack("<L", checksums[name]))
             position += _CENTRAL.size + entry[10] + entry[11] + entry[12]
+
+
+def _is_floating(dtype: np.dtype[np.generic]) -> bool:
+    return dtype.kind == "f" or dtype == ml_dtypes.bfloat16
 
 
 def _root(members: Mapping[str, zipfile.ZipInfo]) -> str:

@@ -9,10 +9,13 @@ from worker.engine.formats.torch_archive import TensorPlace, TorchArchive
 
 
 class TensorNames:
-    """Finds tensors of the archive. Content must be equal, so a transposed copy is no match."""
+    """Finds tensors of the archive by those of its marked copy (`TorchArchive.marked`).
 
-    def __init__(self, archive: TorchArchive, parameters: Mapping[str, object]) -> None:
-        self._archive = archive
+    Content must be equal, so a transposed copy is no match.
+    """
+
+    def __init__(self, archive: TorchArchive, marked: TorchArchive, parameters: Mapping[str, object]) -> None:
+        self._archive, self._marked = archive, marked
         self._places: dict[str, TensorPlace] = {}
         known: set[TensorPlace] = set()
         ordered = [name for name in archive.tensors if name in parameters]
@@ -44,7 +47,7 @@ class TensorNames:
         return [self._by_place[self._archive.tensors[name]] for name in inside]
 
     def find(self, array: Array, path: str = "") -> str | None:
-        """The canonical name of the one tensor that is equal to `array`; that at `path` if it is equal."""
+        """The canonical name of the one marked tensor equal to `array`; that at `path` if it is equal."""
         named = self.canonical(path)
         if named is not None and self._equal(named, array):
             return named
@@ -55,7 +58,7 @@ class TensorNames:
         place = self._places[name]
         if place.shape != array.shape or place.dtype != array.dtype:
             return False
-        return np.array_equal(np.ascontiguousarray(self.array(name)).view(np.uint8), _raw(array))
+        return np.array_equal(_raw(place.view(self._marked.record(place.record))), _raw(array))
 
 
 def _raw(array: Array) -> Array:

@@ -1,6 +1,7 @@
 """TorchScript files. The graph comes from torch's exporter; tensors are read and written in the archive
 itself, so that a pruned file is the uploaded one but for the bytes of its weights."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,17 @@ class TorchscriptNetwork(Network):
     def __init__(self, path: Path, options: LoadOptions) -> None:
         self.file = path
         self._archive = TorchArchive(path, options.logical_bytes)
-        module = load_module(path, "cpu")
-        arguments = arguments_of(module, options.inputs)
-        parameters = dict(module.named_parameters()) | dict(module.named_buffers())
-        self._names = TensorNames(self._archive, parameters)
         self._records: dict[str, Array] = {}
         self.producer = "torch"
+        with tempfile.TemporaryDirectory(prefix="torch-", dir=options.scratch) as scratch:
+            marked = self._archive.marked(Path(scratch) / "marked.pt")
+            self._analyse(load_module(Path(scratch) / "marked.pt", "cpu"), marked, options)
+
+    def _analyse(self, module: torch.jit.ScriptModule, marked: TorchArchive, options: LoadOptions) -> None:
+        """Find inputs, outputs and structure from a module whose tensors are marked."""
+        arguments = arguments_of(module, options.inputs)
+        parameters = dict(module.named_parameters()) | dict(module.named_buffers())
+        self._names = TensorNames(self._archive, marked, parameters)
         self.needs_inputs = not all(argument.known for argument in arguments)
         trial, problem = _first_run(module, arguments)
         self.inputs = _input_infos(arguments, trial)
@@ -138,7 +144,7 @@ class TorchscriptNetwork(Network):
 
     def save(self, path: Path) -> None:
         """Write the archive with the changed bytes and their checksums."""
-        self._archive.save(path, self._records)
+        self._archive.save(path, self._records.items())
 
 
 @final
