@@ -225,4 +225,3 @@ def test_npy_version_two_and_three_headers(tmp_path: Path) -> None:
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, np.zeros((2, 3), np.int16), version=(version, 0))
         assert read(tmp_path, zip_bytes({"x.npy": buffer.getvalue()})) == {"x": ("int16", [2, 3])}
-
