@@ -147,11 +147,6 @@ def presets() -> Call:
     return Call("GET", "/v1/presets")
 
 
-def ready() -> Call:
-    """``GET /readyz``."""
-    return Call("GET", "/readyz", read_seconds=10)
-
-
 def _segment(identifier: str) -> str:
     """An id as one path segment, whatever the caller passed as one."""
     return quote(identifier, safe="") or "-"
