@@ -1,6 +1,6 @@
 """From a recipe and a network to a plan: which parts, which layers, what each keeps."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from api_schemas.jobs import InputSpecs
@@ -10,15 +10,15 @@ from worker.engine import apply as apply_parts
 from worker.engine.allocation.base import Allocation, Ranking
 from worker.engine.apply.base import Apply
 from worker.engine.context import Context
-from worker.engine.criteria.base import Criterion, Subject
+from worker.engine.criteria.base import Criterion, Scorer, Subject
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.base import Network
-from worker.engine.granularity.base import Granularity
+from worker.engine.granularity.base import Block, Granularity
 from worker.engine.graph.build import Graph, build
 from worker.engine.graph.candidates import named_shares, narrowed
 from worker.engine.recovery.base import Recovery
 from worker.engine.schedule.base import Schedule
-from worker.engine.types import Goal, Plan
+from worker.engine.types import BlockPlan, Goal, Plan
 
 #: Importing these packages registers every part there is.
 AXES = (criteria, granularity, allocation, schedule, apply_parts, recovery)
@@ -85,18 +85,44 @@ def analyse(network: Network, inputs: InputSpecs, recipe: Recipe, context: Conte
     return narrowed(build(network, inputs), recipe.exclude, context.warn)
 
 
-def select(parts: Parts, network: Network, graph: Graph, goal: Goal, context: Context) -> Plan:
-    """Score the layers and decide what each keeps. The network stays as it is."""
-    named = Goal(goal.sparsity, named_shares(graph, goal.overrides))
+def select(
+    parts: Parts, network: Network, graph: Graph, goal: Goal, context: Context, *, histograms: bool = True
+) -> Plan:
+    """Score the units and decide what each layer keeps. The network stays as it is."""
+    blocks = parts.granularity.blocks(graph)
     scorer = parts.criterion.scorer(Subject(network, graph, graph.layers, context.seed))
     ranking = Ranking(
-        layers=graph.layers,
-        score=scorer.score,
-        settle=scorer.settle,
-        sequence=parts.criterion.sequence(graph.layers),
-        granularity=parts.granularity,
-        goal=named,
+        blocks=blocks,
+        score=lambda block: parts.granularity.pool(block, scorer.score),
+        choose=parts.granularity.choose,
+        settle=_settler(parts, graph, scorer),
+        sequence=_sequence(parts, graph, blocks),
+        goal=Goal(goal.sparsity, named_shares(graph, goal.overrides)),
+        degree=parts.criterion.degree,
         threads=context.threads,
         done=lambda done, total: context.progress(done, total, "layers"),
+        histograms=histograms,
     )
-    return parts.allocation.select(ranking)
+    return parts.granularity.plan(graph, blocks, parts.allocation.select(ranking))
+
+
+def _sequence(parts: Parts, graph: Graph, blocks: Sequence[Block]) -> list[Block] | None:
+    """The criterion's order of layers as an order of blocks."""
+    layers = parts.criterion.sequence(graph.layers)
+    if layers is None:
+        return None
+    place = {layer.name: position for position, layer in enumerate(layers)}
+    return sorted(blocks, key=lambda block: min(place[layer.name] for layer in block.layers))
+
+
+def _settler(parts: Parts, graph: Graph, scorer: Scorer) -> Callable[[Block, BlockPlan], None]:
+    """Tells a criterion that scores in sequence what each layer of a block keeps; others need not know."""
+    if parts.criterion.sequence(graph.layers) is None:
+        return lambda _block, _plan: None
+
+    def settle(block: Block, plan: BlockPlan) -> None:
+        found = parts.granularity.plan(graph, [block], {block.name: plan})
+        for layer in block.layers:
+            scorer.settle(layer, found.of(layer.name).keep)
+
+    return settle

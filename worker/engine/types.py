@@ -31,8 +31,19 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class BlockPlan:
+    """Which units of a block are kept, and how that was decided; `threshold` is the smallest kept score."""
+
+    block: str
+    units: Mask
+    requested: float | None
+    threshold: float | None = None
+    scores: Histogram | None = None
+
+
+@dataclass(frozen=True)
 class LayerPlan:
-    """What one layer keeps. `keep` lies in the operator's layout; `threshold` is the smallest kept score."""
+    """What one layer keeps, weight by weight. `keep` lies in the operator's layout."""
 
     layer: str
     keep: Mask

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as arrays
 from tests.engine import chains
 from tests.engine.masks import masks
 from worker.engine import registry
-from worker.engine.allocation.base import Allocation, kept_count
-from worker.engine.allocation.selection import histogram, largest
+from worker.engine.allocation.base import kept_count
+from worker.engine.granularity.selection import histogram, largest
 
 SCORES = arrays.arrays(
     np.float64,
@@ -69,12 +69,8 @@ def test_every_pair_is_exact_in_total(
     )
     total = sum(mask.size for mask in found.values())
     gone = total - sum(int(mask.sum()) for mask in found.values())
-    layers = len(found) if issubclass(_part(allocation), Allocation) and allocation == "uniform" else 1
+    layers = len(found) if allocation == "uniform" else 1
     assert abs(gone - sparsity * total) <= 0.5 * layers + 1e-6
-
-
-def _part(name: str) -> type[registry.Part]:
-    return next(part for part in registry.parts("allocation") if part.name == name)
 
 
 def test_layers_of_their_own_and_given(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much goes, and from where: the abstract allocation and exact selection by score."""
+"""How much goes, and from where: the abstract allocation, and what it may ask."""
 
 import abc
 from collections.abc import Callable, Iterable, Sequence
@@ -6,30 +6,40 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
-from worker.engine.allocation.selection import histogram, largest
-from worker.engine.granularity.base import Granularity
-from worker.engine.graph.layer import Layer
+from worker.engine.granularity.base import Block
+from worker.engine.granularity.selection import histogram
 from worker.engine.registry import Part
-from worker.engine.types import Goal, LayerPlan, Mask, Plan, Scores
+from worker.engine.types import BlockPlan, Goal, Mask, Scores
+
+Plans = dict[str, BlockPlan]
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Everything an allocation may ask: layers, their scores, their units, the goal.
+    """Everything an allocation may ask: blocks of units, their scores, the goal.
 
-    `score` may be asked once per layer; `settle` tells what a layer keeps; `sequence` is the order that
-    the criterion insists on, or None.
+    `score` gives one number per unit and may be asked once per block; `choose` keeps so many units of a
+    block; `settle` tells what a block keeps; `sequence` is the order that the criterion insists on, or None.
+    `degree` is the power of the weight that a score grows with: 1 for |w|, 2 for w².
     """
 
-    layers: Sequence[Layer]
-    score: Callable[[Layer], Scores]
-    settle: Callable[[Layer, Mask], None]
-    sequence: Sequence[Layer] | None
-    granularity: Granularity
+    blocks: Sequence[Block]
+    score: Callable[[Block], Scores]
+    choose: Callable[[Block, Scores, int], tuple[Mask, float | None]]
+    settle: Callable[[Block, BlockPlan], None]
+    sequence: Sequence[Block] | None
     goal: Goal
+    degree: int = 1
     threads: int = 1
     done: Callable[[int, int], None] = lambda _done, _total: None
     histograms: bool = True
+
+    def planned(
+        self, block: Block, scores: Scores, units: Mask, limit: float | None, requested: float | None
+    ) -> BlockPlan:
+        """The plan of a block whose kept units are known."""
+        counts = histogram(scores) if self.histograms else None
+        return BlockPlan(block.name, units, requested, limit, counts)
 
 
 class Allocation(Part, abc.ABC):
@@ -38,8 +48,8 @@ class Allocation(Part, abc.ABC):
     axis: ClassVar[str] = "allocation"
 
     @abc.abstractmethod
-    def select(self, ranking: Ranking) -> Plan:
-        """What every layer keeps. Counts are exact: shares are rounded once, half to even."""
+    def select(self, ranking: Ranking) -> Plans:
+        """Which units every block keeps, by block name. Counts are rounded once, half to even."""
 
 
 def kept_count(size: int, sparsity: float) -> int:
@@ -47,48 +57,40 @@ def kept_count(size: int, sparsity: float) -> int:
     return round((1.0 - sparsity) * size)
 
 
-def plan_layer(
-    ranking: Ranking, layer: Layer, scores: Scores, units: Mask, limit: float | None, requested: float
-) -> LayerPlan:
-    """The plan of a layer whose kept units are known."""
-    keep = ranking.granularity.spread(units, layer)
-    return LayerPlan(layer.name, keep, requested, limit, histogram(scores) if ranking.histograms else None)
-
-
-def by_share(ranking: Ranking, layer: Layer, sparsity: float) -> LayerPlan:
-    """Score one layer and keep its best units."""
-    scores = ranking.granularity.pool(ranking.score(layer), layer)
-    keep, limit = largest(scores, kept_count(scores.size, sparsity))
-    plan = plan_layer(ranking, layer, scores, keep, limit, sparsity)
-    ranking.settle(layer, plan.keep)
+def by_share(ranking: Ranking, block: Block, sparsity: float) -> BlockPlan:
+    """Score one block and keep its best units."""
+    scores = ranking.score(block)
+    units, limit = ranking.choose(block, scores, kept_count(scores.size, sparsity))
+    plan = ranking.planned(block, scores, units, limit, sparsity)
+    ranking.settle(block, plan)
     return plan
 
 
-def layerwise(ranking: Ranking, share: Callable[[Layer], float]) -> Plan:
-    """Every layer for itself: in sequence where the criterion insists, else side by side on threads."""
+def layerwise(ranking: Ranking, share: Callable[[Block], float]) -> Plans:
+    """Every block for itself: in sequence where the criterion insists, else side by side on threads."""
     if ranking.sequence is not None:
-        return _in_order(ranking, (by_share(ranking, layer, share(layer)) for layer in ranking.sequence))
+        return _collected(ranking, (by_share(ranking, block, share(block)) for block in ranking.sequence))
     with ThreadPoolExecutor(max_workers=max(1, ranking.threads)) as pool:
-        return _in_order(
-            ranking, pool.map(lambda layer: by_share(ranking, layer, share(layer)), ranking.layers)
+        return _collected(
+            ranking, pool.map(lambda block: by_share(ranking, block, share(block)), ranking.blocks)
         )
 
 
-def _in_order(ranking: Ranking, plans: Iterable[LayerPlan]) -> Plan:
-    found: dict[str, LayerPlan] = {}
+def _collected(ranking: Ranking, plans: Iterable[BlockPlan]) -> Plans:
+    found: Plans = {}
     for plan in plans:
-        found[plan.layer] = plan
-        ranking.done(len(found), len(ranking.layers))
-    return Plan(tuple(found[layer.name] for layer in ranking.layers))
+        found[plan.block] = plan
+        ranking.done(len(found), len(ranking.blocks))
+    return found
 
 
-def shares_with_overrides(ranking: Ranking) -> Callable[[Layer], float]:
-    """A layer's own share where the recipe gives one, else the goal's."""
+def shares_with_overrides(ranking: Ranking) -> Callable[[Block], float]:
+    """A block's own share where the recipe gives one, else the goal's."""
     overrides, goal = ranking.goal.overrides, ranking.goal.sparsity
-    return lambda layer: overrides.get(layer.name, goal)
+    return lambda block: overrides.get(block.name, goal)
 
 
-def split_overridden(ranking: Ranking) -> tuple[list[Layer], list[Layer]]:
-    """(layers under the goal, layers with a share of their own)."""
-    free = [layer for layer in ranking.layers if layer.name not in ranking.goal.overrides]
-    return free, [layer for layer in ranking.layers if layer.name in ranking.goal.overrides]
+def split_overridden(ranking: Ranking) -> tuple[list[Block], list[Block]]:
+    """(blocks under the goal, blocks with a share of their own)."""
+    free = [block for block in ranking.blocks if block.name not in ranking.goal.overrides]
+    return free, [block for block in ranking.blocks if block.name in ranking.goal.overrides]

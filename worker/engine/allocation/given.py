@@ -3,8 +3,7 @@
 from typing import ClassVar, final
 
 from api_schemas.catalogue import Requirements
-from worker.engine.allocation.base import Allocation, Ranking, layerwise
-from worker.engine.types import Plan
+from worker.engine.allocation.base import Allocation, Plans, Ranking, layerwise
 
 
 @final
@@ -18,5 +17,5 @@ class Given(Allocation):
     def requires(cls) -> Requirements:
         return Requirements(targets=[])
 
-    def select(self, ranking: Ranking) -> Plan:
-        return layerwise(ranking, lambda layer: ranking.goal.overrides.get(layer.name, 0.0))
+    def select(self, ranking: Ranking) -> Plans:
+        return layerwise(ranking, lambda block: ranking.goal.overrides.get(block.name, 0.0))

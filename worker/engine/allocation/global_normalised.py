@@ -5,9 +5,9 @@ from typing import ClassVar, final
 import numpy as np
 
 from api_schemas.catalogue import Requirements
-from worker.engine.allocation.base import Allocation, Ranking
+from worker.engine.allocation.base import Allocation, Plans, Ranking
 from worker.engine.allocation.pooled import select_pooled
-from worker.engine.types import Plan, Scores
+from worker.engine.types import Scores
 
 
 @final
@@ -22,7 +22,7 @@ class GlobalNormalised(Allocation):
     def requires(cls) -> Requirements:
         return Requirements(targets=["sparsity"])
 
-    def select(self, ranking: Ranking) -> Plan:
+    def select(self, ranking: Ranking) -> Plans:
         return select_pooled(ranking, _over_norm)
 
 

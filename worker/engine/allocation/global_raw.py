@@ -3,9 +3,8 @@
 from typing import ClassVar, final
 
 from api_schemas.catalogue import Requirements
-from worker.engine.allocation.base import Allocation, Ranking
+from worker.engine.allocation.base import Allocation, Plans, Ranking
 from worker.engine.allocation.pooled import select_pooled
-from worker.engine.types import Plan
 
 
 @final
@@ -19,5 +18,5 @@ class Global(Allocation):
     def requires(cls) -> Requirements:
         return Requirements(targets=["sparsity"])
 
-    def select(self, ranking: Ranking) -> Plan:
+    def select(self, ranking: Ranking) -> Plans:
         return select_pooled(ranking, lambda scores: scores)

@@ -1,45 +1,41 @@
-"""One top-k over the whole network, raw or after putting layers on one scale."""
+"""One top-k over the whole network, raw or after putting blocks on one scale."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from worker.engine.allocation.base import Ranking, by_share, kept_count, plan_layer, split_overridden
-from worker.engine.allocation.selection import largest
+from worker.engine.allocation.base import Plans, Ranking, by_share, kept_count, split_overridden
 from worker.engine.errors import InvalidRecipeError
-from worker.engine.graph.layer import Layer
-from worker.engine.types import LayerPlan, Plan, Scores
+from worker.engine.granularity.base import Block
+from worker.engine.granularity.selection import largest
+from worker.engine.types import Scores
 
 Rescale = Callable[[Scores], Scores]
 
 
-def select_pooled(ranking: Ranking, rescale: Rescale) -> Plan:
-    """Pool the rescaled scores of all layers under the goal and keep the best; exact in total."""
+def select_pooled(ranking: Ranking, rescale: Rescale) -> Plans:
+    """Pool the rescaled scores of all blocks under the goal and keep the best; exact in total."""
     if ranking.sequence is not None:
         raise InvalidRecipeError("a criterion that scores layer after layer needs a layerwise allocation")
     free, fixed = split_overridden(ranking)
-    plans = {layer.name: by_share(ranking, layer, ranking.goal.overrides[layer.name]) for layer in fixed}
-    plans.update(_pooled(ranking, free, rescale))
-    return Plan(tuple(plans[layer.name] for layer in ranking.layers))
-
-
-def _pooled(ranking: Ranking, layers: list[Layer], rescale: Rescale) -> dict[str, LayerPlan]:
-    scores = {layer.name: _scored(ranking, layer, rescale) for layer in layers}
-    if not scores:
-        return {}
-    everything = np.concatenate([values.reshape(-1) for values in scores.values()])
-    keep, limit = largest(everything, kept_count(everything.size, ranking.goal.sparsity))
-    plans: dict[str, LayerPlan] = {}
-    start = 0
-    for done, layer in enumerate(layers, 1):
-        values = scores[layer.name]
-        own = keep[start : start + values.size].reshape(values.shape)
-        start += values.size
-        requested = 1.0 - np.count_nonzero(own) / own.size
-        plans[layer.name] = plan_layer(ranking, layer, values, own, limit, float(requested))
-        ranking.done(done, len(layers))
+    plans = {block.name: by_share(ranking, block, ranking.goal.overrides[block.name]) for block in fixed}
+    scores = {block.name: rescale(ranking.score(block)) for block in free}
+    if scores:
+        plans.update(keep_best(ranking, free, scores))
     return plans
 
 
-def _scored(ranking: Ranking, layer: Layer, rescale: Rescale) -> Scores:
-    return rescale(ranking.granularity.pool(ranking.score(layer), layer))
+def keep_best(ranking: Ranking, blocks: Sequence[Block], scores: Mapping[str, Scores]) -> Plans:
+    """The plans after one top-k over the scores of `blocks`, at the goal's sparsity."""
+    everything = np.concatenate([scores[block.name].reshape(-1) for block in blocks])
+    keep, limit = largest(everything, kept_count(everything.size, ranking.goal.sparsity))
+    plans: Plans = {}
+    start = 0
+    for done, block in enumerate(blocks, 1):
+        values = scores[block.name]
+        units = keep[start : start + values.size].reshape(values.shape)
+        start += values.size
+        requested = 1.0 - np.count_nonzero(units) / units.size
+        plans[block.name] = ranking.planned(block, values, units, limit, float(requested))
+        ranking.done(done, len(blocks))
+    return plans

@@ -3,8 +3,7 @@
 from typing import ClassVar, final
 
 from api_schemas.catalogue import Requirements
-from worker.engine.allocation.base import Allocation, Ranking, layerwise, shares_with_overrides
-from worker.engine.types import Plan
+from worker.engine.allocation.base import Allocation, Plans, Ranking, layerwise, shares_with_overrides
 
 
 @final
@@ -18,5 +17,5 @@ class Uniform(Allocation):
     def requires(cls) -> Requirements:
         return Requirements(targets=["sparsity"])
 
-    def select(self, ranking: Ranking) -> Plan:
+    def select(self, ranking: Ranking) -> Plans:
         return layerwise(ranking, shares_with_overrides(ranking))

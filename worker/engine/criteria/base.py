@@ -44,6 +44,11 @@ class Criterion(Part, abc.ABC):
 
     axis: ClassVar[str] = "criterion"
 
+    @property
+    def degree(self) -> int:
+        """The power of the weight that a score grows with: 1 for |w|, 2 for w²."""
+        return 1
+
     @abc.abstractmethod
     def scorer(self, subject: Subject) -> Scorer:
         """Make ready to score. Never changes the network."""

@@ -40,6 +40,10 @@ class Lookahead(Criterion):
     """Follow the graph, or take the layers as one plain chain that ignores skip connections, as the
     published code does for residual networks."""
 
+    @property
+    def degree(self) -> int:
+        return 2 if self.squared else 1
+
     def scorer(self, subject: Subject) -> Scorer:
         return _Lookahead(self, subject)
 

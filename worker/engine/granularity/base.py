@@ -1,11 +1,26 @@
-"""What a unit of pruning is: how scores of weights become scores of units, and units weights again."""
+"""What a unit of pruning is: blocks of units that are ranked together, and the weights that they hold."""
 
 import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
+from worker.engine.granularity.selection import largest
+from worker.engine.graph.build import Graph
 from worker.engine.graph.layer import Layer
 from worker.engine.registry import Part
-from worker.engine.types import Mask, Scores
+from worker.engine.types import BlockPlan, LayerPlan, Mask, Plan, Scores
+
+#: Scores of one layer's weights, layout (groups, outputs, inputs, *taps).
+ScoreLayer = Callable[[Layer], Scores]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Units that are ranked together: one layer's, or those of a group of coupled channels over several."""
+
+    name: str
+    layers: tuple[Layer, ...]
 
 
 class Granularity(Part, abc.ABC):
@@ -14,9 +29,35 @@ class Granularity(Part, abc.ABC):
     axis: ClassVar[str] = "granularity"
 
     @abc.abstractmethod
-    def pool(self, scores: Scores, layer: Layer) -> Scores:
-        """Scores of units from scores of weights (layout groups, outputs, inputs, *taps)."""
+    def blocks(self, graph: Graph) -> tuple[Block, ...]:
+        """Every block that the graph offers. Raises NothingPrunableError when there is none."""
 
     @abc.abstractmethod
-    def spread(self, keep: Mask, layer: Layer) -> Mask:
-        """The weights that the kept units hold, in the operator's layout."""
+    def pool(self, block: Block, score: ScoreLayer) -> Scores:
+        """One score per unit of the block, in any shape that `plan` understands."""
+
+    @abc.abstractmethod
+    def plan(self, graph: Graph, blocks: Sequence[Block], plans: Mapping[str, BlockPlan]) -> Plan:
+        """What every layer keeps, given the kept units of every block (by block name)."""
+
+    def choose(self, block: Block, scores: Scores, count: int) -> tuple[Mask, float | None]:
+        """The `count` units to keep and the smallest kept score: the best, unless the units are bound."""
+        return largest(scores, count)
+
+
+class PerLayer(Granularity, abc.ABC):
+    """Granularities whose units lie inside one layer: one block per layer."""
+
+    def blocks(self, graph: Graph) -> tuple[Block, ...]:
+        return tuple(Block(layer.name, (layer,)) for layer in graph.layers)
+
+    @abc.abstractmethod
+    def spread(self, units: Mask, layer: Layer) -> Mask:
+        """The weights that kept units hold, layout (groups, outputs, inputs, *taps)."""
+
+    def plan(self, graph: Graph, blocks: Sequence[Block], plans: Mapping[str, BlockPlan]) -> Plan:
+        return Plan(tuple(self._layer_plan(block.layers[0], plans[block.name]) for block in blocks))
+
+    def _layer_plan(self, layer: Layer, plan: BlockPlan) -> LayerPlan:
+        keep = self.spread(plan.units, layer)
+        return LayerPlan(layer.name, keep, plan.requested, plan.threshold, plan.scores)

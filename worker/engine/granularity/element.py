@@ -2,20 +2,20 @@
 
 from typing import ClassVar, final
 
-from worker.engine.granularity.base import Granularity
+from worker.engine.granularity.base import Block, PerLayer, ScoreLayer
 from worker.engine.graph.layer import Layer
 from worker.engine.types import Mask, Scores
 
 
 @final
-class Element(Granularity):
+class Element(PerLayer):
     """Every weight is a unit of its own (unstructured pruning). The file keeps its shape; zeros compress
     well but dense kernels do not run faster for them."""
 
     name: ClassVar[str] = "element"
 
-    def pool(self, scores: Scores, layer: Layer) -> Scores:
-        return scores
+    def pool(self, block: Block, score: ScoreLayer) -> Scores:
+        return score(block.layers[0])
 
-    def spread(self, keep: Mask, layer: Layer) -> Mask:
-        return keep
+    def spread(self, units: Mask, layer: Layer) -> Mask:
+        return units
