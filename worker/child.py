@@ -26,7 +26,7 @@ from worker.sandbox import SandboxMode, enter, tighten
 Engine = Callable[[ChildOrder, Path, Callable[[ChildEvent], None]], ChildResult]
 
 ENGINE = "worker.engine.orders:run_order"
-PRELOAD = "torch,onnx,onnxruntime"
+PRELOAD = "torch,torch.onnx,onnx,onnxruntime"
 
 _OUT_OF_MEMORY = JobError(
     code=ErrorCode.OUT_OF_MEMORY, message="The job needed more memory than a worker gives."

@@ -14,7 +14,7 @@ QUEUE: str = "lookahead"
 def register(app: Celery, supervisor: Supervisor) -> None:
     """Give the app its one task, bound to this process's supervisor."""
 
-    @app.task(name=TASK, ignore_result=True, acks_late=False, max_retries=0)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK, shared=False, ignore_result=True, acks_late=False)  # type: ignore[untyped-decorator]
     def run(job_id: str) -> None:
         answer(supervisor, job_id)
 
