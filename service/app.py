@@ -22,9 +22,20 @@ from service.doorbell import Doorbell, make_doorbell
 from service.metrics import Metrics, MetricsMiddleware
 from service.openapi import install_openapi
 from service.problems import install_problem_handlers
+from service.routes import RouteTable
 from service.settings import ServiceSettings
 from service.webhooks.signing import Signer, load_secret
 from store import open_store
+
+#: Validation before jobs: `/jobs/validate` must not be taken for a job's id.
+_VERSIONED = (
+    models.router,
+    datasets.router,
+    validation.router,
+    jobs.router,
+    prune.router,
+    methods.router,
+)
 
 
 def create_app(
@@ -47,7 +58,8 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.context = context
-    app.add_middleware(MetricsMiddleware, metrics=context.metrics)
+    app.state.routes = RouteTable({"/v1": _VERSIONED, "": (health.router, dashboard.router)})
+    app.add_middleware(MetricsMiddleware, metrics=context.metrics, label=app.state.routes.label)
     install_problem_handlers(app)
     _include_routers(app)
     install_openapi(app, needs_key=bool(settings.api_keys))
@@ -68,9 +80,8 @@ def _context(
 def _include_routers(app: FastAPI) -> None:
     keyed = [Depends(require_key)]
     versioned = APIRouter(prefix="/v1", dependencies=keyed)
-    # validation before jobs: `/jobs/validate` must not be taken for a job's id.
-    for resource in (models, datasets, validation, jobs, prune, methods):
-        versioned.include_router(resource.router)
+    for router in _VERSIONED:
+        versioned.include_router(router)
     app.include_router(versioned)
     app.include_router(health.router)
     app.include_router(dashboard.router, dependencies=keyed)

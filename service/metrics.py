@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_schemas.jobs import JobStatus
 
-_UNMATCHED = "(none)"
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
@@ -88,9 +87,10 @@ class _QueueCollector(Collector):
 class MetricsMiddleware:
     """Counts every response under its route's template, so that ids never become labels."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, label: Callable[[str], str]) -> None:
         self._app = app
         self._metrics = metrics
+        self._label = label
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count what comes back."""
@@ -111,10 +111,6 @@ class MetricsMiddleware:
         try:
             await self._app(scope, receive, counting)
         finally:
-            route = _route_of(scope)
+            route = self._label(scope["path"])
             self._metrics.requests.labels(route, scope["method"], str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - started)
-
-
-def _route_of(scope: Scope) -> str:
-    return str(getattr(scope.get("route"), "path", _UNMATCHED))

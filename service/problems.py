@@ -28,9 +28,6 @@ _CODE_OF_STATUS = {
     429: ErrorCode.RATE_LIMITED,
 }
 _MOST_FIELD_ERRORS = 50
-_STATUS_WORDS = {
-    405: "This address does not take that method; `Allow` lists those that it takes.",
-}
 
 
 def problem(
@@ -120,10 +117,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     fallback = ErrorCode.INTERNAL if error.status_code >= 500 else ErrorCode.INVALID_RECIPE
     code = _CODE_OF_STATUS.get(error.status_code, fallback)
-    detail = _STATUS_WORDS.get(error.status_code, str(error.detail))
+    detail, headers = str(error.detail), dict(error.headers or {})
     if error.status_code == 404:
         detail = ERRORS[ErrorCode.NOT_FOUND][2]
-    return problem(request, code, detail, status=error.status_code, headers=error.headers)
+    if error.status_code == 405:
+        # The router names only the methods of the first route that fits the path.
+        headers["Allow"] = ", ".join(sorted(request.app.state.routes.methods(request.url.path)))
+        detail = f"This address does not take {request.method}; it takes {headers['Allow']}."
+    return problem(request, code, detail, status=error.status_code, headers=headers)
 
 
 async def _store_not_found(request: Request, error: Exception) -> Response:

@@ -28,6 +28,7 @@ router = APIRouter(include_in_schema=False)
 
 _HERE = Path(__file__).parent
 _PAGE = 50
+_MOST_EVENTS = 200
 _CSP = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -85,7 +86,7 @@ def job_page(job_id: JobId, request: Request, context: ContextDep) -> Response:
         "job": job,
         "filename": _model_name(context, job.model_id),
         "has_page": record.page is not None,
-        "events": all_events(context, job_id, 0),
+        "events": all_events(context, job_id, 0)[-_MOST_EVENTS:],
     }
     return _page(request, "job.html", values)
 

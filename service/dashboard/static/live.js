@@ -4,11 +4,9 @@ const job = document.getElementById("job");
 const show = (id, text) => { document.getElementById(id).textContent = text; };
 const stream = new EventSource(job.dataset.events);
 const ended = ["succeeded", "failed", "cancelled"];
-let last = document.querySelectorAll("#events li").length;
+let last = Number(job.dataset.last);
 
 function note(event) {
-  if (event.id <= last) return;
-  last = event.id;
   const line = document.createElement("li");
   const time = document.createElement("time");
   const type = document.createElement("b");
@@ -39,6 +37,8 @@ const react = {
 for (const type of ["status", "stage", "progress", "metric", "warning"]) {
   stream.addEventListener(type, (message) => {
     const event = JSON.parse(message.data);
+    if (event.id <= last) return; // the page was rendered with it
+    last = event.id;
     note(event);
     if (react[type]) react[type](event.data);
   });
