@@ -1,6 +1,7 @@
 """Model files for the tests, built in code, and the values in a network."""
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -104,15 +105,42 @@ def set_external(tensor: TensorProto, **entries: str) -> None:
         tensor.external_data.add(key=key, value=value)
 
 
+def quietly(call, *arguments, **named):
+    """torch says at every use that TorchScript is deprecated; the tests must use it to make its files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return call(*arguments, **named)
+
+
+def scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
+    """torch.jit.script."""
+    return quietly(torch.jit.script, module)
+
+
+def traced(module: torch.nn.Module, *examples: torch.Tensor) -> torch.jit.ScriptModule:
+    """torch.jit.trace."""
+    return quietly(torch.jit.trace, module, examples, check_trace=False)
+
+
+def frozen(module: torch.nn.Module) -> torch.jit.ScriptModule:
+    """torch.jit.freeze: parameters become constants of the code."""
+    return quietly(torch.jit.freeze, scripted(module.eval()))
+
+
+def reloaded(path: Path, **options: object) -> torch.jit.ScriptModule:
+    """torch.jit.load, as a user would."""
+    return quietly(torch.jit.load, str(path), map_location="cpu", **options)
+
+
 def save_script(module: torch.nn.Module, path: Path, **extra: str) -> Path:
-    """torch.jit.script and save."""
-    return save_jit(torch.jit.script(module.eval()), path, **extra)
+    """Script and save."""
+    return save_jit(scripted(module.eval()), path, **extra)
 
 
 def save_jit(module: torch.jit.ScriptModule, path: Path, **extra: str) -> Path:
     """torch.jit.save."""
     buffer = io.BytesIO()
-    torch.jit.save(module, buffer, _extra_files=extra)
+    quietly(torch.jit.save, module, buffer, _extra_files=extra)
     path.write_bytes(buffer.getvalue())
     return path
 

@@ -15,6 +15,8 @@ _DESCRIPTOR_FLAG, _ENCRYPTED_FLAG = 0x8, 0x1
 _MOST_MEMBERS = 65_535
 _MOST_RATIO = 200
 _CHUNK = 1 << 20
+#: What zipfile raises on members that are damaged or of a kind it does not know.
+DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
@@ -22,7 +24,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     """Open for reading. Raises `InvalidModelError` when it is no whole zip archive."""
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+    except DAMAGE as error:
         raise InvalidModelError(f"the zip archive cannot be read: {str(error)[:200]}") from None
 
 
@@ -109,7 +111,7 @@ def extract(archive: zipfile.ZipFile, into: Path) -> None:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _extract_member(archive, member, target)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
+        except DAMAGE as error:
             raise InvalidModelError(
                 f"{member.filename[:80]!r} cannot be unpacked: {str(error)[:200]}"
             ) from None

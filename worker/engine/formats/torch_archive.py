@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from worker.engine.errors import InvalidModelError, TooLargeError
-from worker.engine.formats.archives import check_archive, open_archive, payload_start
+from worker.engine.formats.archives import DAMAGE, check_archive, open_archive, payload_start
 from worker.engine.formats.base import Array
 from worker.engine.formats.torch_pickle import Call, Storage, calls_with_paths, read_pickle
 
@@ -101,7 +101,7 @@ class TorchArchive:
             raise TooLargeError(f"{name} of the TorchScript file is too large")
         try:
             return archive.read(member).strip() if name == "byteorder" else archive.read(member)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
+        except DAMAGE:
             raise InvalidModelError("the TorchScript file is damaged: a checksum does not fit") from None
 
     def _described(self, archive: zipfile.ZipFile, limit: int) -> Iterator[tuple[str, TensorPlace]]:
