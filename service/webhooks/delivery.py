@@ -3,8 +3,7 @@
 import json
 import logging
 import random
-from collections.abc import Mapping
-from typing import Any, final
+from typing import final
 
 import anyio
 import httpx2
@@ -17,7 +16,6 @@ from store.records import WebhookDelivery
 _log = logging.getLogger("lookahead.webhooks")
 _BATCH = 20
 _GONE = 410
-_MOST_BYTES = 20_000
 #: Seconds before the next try, after the first, second, … failure (Standard Webhooks' schedule).
 SCHEDULE = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 
@@ -74,7 +72,7 @@ class Deliverer:
         return "delivered" if 200 <= status < 300 else "failed"
 
     async def _post(self, client: httpx2.AsyncClient, target: Target, delivery: WebhookDelivery) -> int:
-        body = payload_text(delivery.payload)
+        body = json.dumps(delivery.payload, ensure_ascii=False, separators=(",", ":"))
         headers = self._context.signer.headers(delivery.id, body) | {"host": target.host_header}
         request = client.build_request(
             "POST", target.url, content=body, headers=headers, extensions={"sni_hostname": target.host}
@@ -83,12 +81,3 @@ class Deliverer:
         response = await client.send(request, stream=True)
         await response.aclose()
         return response.status_code
-
-
-def payload_text(payload: Mapping[str, Any]) -> str:
-    """The body as sent; metadata and summary are left out of payloads over 20 kB."""
-    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-    if len(text.encode()) <= _MOST_BYTES:
-        return text
-    data = {key: value for key, value in payload["data"].items() if key not in ("metadata", "summary")}
-    return json.dumps({**payload, "data": data}, ensure_ascii=False, separators=(",", ":"))
