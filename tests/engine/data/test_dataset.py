@@ -114,6 +114,14 @@ def test_any_array_is_read_back_as_written(
     np.testing.assert_array_equal(np.asarray(column.read()), value)
 
 
+@pytest.mark.parametrize("kind", ["npz", "npz compressed"])
+def test_fortran_order_is_kept(tmp_path: Path, kind: str) -> None:
+    value = np.arange(12.0).reshape(3, 4)
+    path = save(tmp_path / "data.npz", {"x": np.asfortranarray(value)}, kind)
+    (column,) = read_columns(path, DatasetFormat.NPZ)
+    np.testing.assert_array_equal(column.read(), value)
+
+
 def test_stored_arrays_are_mapped_not_read(tmp_path: Path) -> None:
     for kind in ("npz", "safetensors"):
         path = save(tmp_path / "data.npz", arrays(), kind)
@@ -273,8 +281,14 @@ def test_a_parquet_bomb_is_refused_while_it_unpacks(tmp_path: Path) -> None:
     content = {"x": np.zeros((20_000, 64), np.float32)}
     path = save(tmp_path / "d", content, "parquet")
     assert path.stat().st_size < 200_000
-    with pytest.raises(TooLargeError):
+    with pytest.raises(TooLargeError, match="more than 1,000,000 bytes"):
         load_dataset(path, [TensorInfo(name="x", dtype="float32", shape=[None, 64])], logical_bytes=10**6)
+
+
+def test_plain_parquet_columns_are_weighed_before_they_are_read(tmp_path: Path) -> None:
+    path = save(tmp_path / "d", {"x": np.zeros(10**6, np.float32)}, "parquet")
+    with pytest.raises(TooLargeError, match="unpacks to 4,000,000 bytes"):
+        load_dataset(path, [TensorInfo(name="x", dtype="float32", shape=[None])], logical_bytes=10**6)
 
 
 def test_parquet_lists_of_different_length_are_refused(tmp_path: Path) -> None:
