@@ -15,6 +15,8 @@ import onnx_ir as ir
 
 from api_schemas.jobs import InputSpecs
 from api_schemas.models import ModelFormat, TensorInfo
+from worker.engine.errors import InvalidRecipeError
+from worker.engine.formats.edits import Edit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -59,6 +61,16 @@ class Network(abc.ABC):
     @abc.abstractmethod
     def save(self, path: Path) -> None:
         """Write the file in the format it came in, all else as it was; the same bytes for the same edits."""
+
+    def rewritten(self, edits: Sequence[Edit], directory: Path) -> "Network":
+        """The network after edits of its graph, loaded again from a new file in `directory`.
+
+        Raises InvalidRecipeError where the format cannot be edited.
+        """
+        raise InvalidRecipeError(
+            f"channels cannot be taken out of a {self.format.value} file here",
+            hint='use "apply": {"name": "mask"}, or upload the model as ONNX',
+        )
 
     def writable(self, value: ir.Value) -> bool:
         """False when the value is no stored tensor of the file (computed while exporting, say)."""

@@ -1,4 +1,11 @@
-"""Tells failed allocations from other errors: runtimes report them as plain errors with a message."""
+"""Memory: arrays that wait on disk, and telling failed allocations from other errors."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from worker.engine.formats.base import Array
 
 _SIGNS = (
     "can't allocate memory",
@@ -7,6 +14,22 @@ _SIGNS = (
     "bad_alloc",
     "bad allocation",
 )
+#: Arrays of fewer bytes are kept in memory.
+_LARGE = 2**24
+
+
+def kept(array: Array, scratch: Path | None) -> Array:
+    """A read-only copy of an array; a large one lies in a file in `scratch` that ends with it."""
+    if array.nbytes < _LARGE or scratch is None:
+        copy = np.array(array, order="C")
+        copy.flags.writeable = False
+        return copy
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        file.truncate(array.nbytes)
+        data = np.memmap(file, np.uint8, "r+", shape=(array.nbytes,))
+        data.view(array.dtype).reshape(array.shape)[...] = array
+        data.flush()
+        return np.memmap(file, np.uint8, "r", shape=(array.nbytes,)).view(array.dtype).reshape(array.shape)
 
 
 def raise_if_memory(error: BaseException) -> None:

@@ -3,20 +3,23 @@ what onnx-ir does not model is lost."""
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import TypeProto
+from onnx import TensorProto, TypeProto, external_data_helper
 
 from api_schemas.models import ModelFormat, TensorInfo
 from worker.engine.errors import InvalidModelError
 from worker.engine.formats.archives import pack
 from worker.engine.formats.base import Array, Format, LoadOptions, Network, Runner
+from worker.engine.formats.edits import Edit
+from worker.engine.formats.memory import kept
 from worker.engine.formats.onnx_files import DataRange, OnnxFiles, check, parse, unpack
+from worker.engine.formats.onnx_rewrite import rewrite
 from worker.engine.formats.onnx_runner import OnnxRunner
 from worker.engine.formats.onnx_tensors import array_of, put, stored_tensors
 from worker.engine.formats.registry import register
@@ -33,10 +36,12 @@ class OnnxNetwork(Network):
     format = ModelFormat.ONNX
     structure_warning = None
 
-    def __init__(self, files: OnnxFiles, proto: onnx.ModelProto, ranges: Mapping[int, DataRange]) -> None:
+    def __init__(
+        self, files: OnnxFiles, proto: onnx.ModelProto, ranges: Mapping[int, DataRange], scratch: Path | None
+    ) -> None:
         self._files, self._ranges = files, ranges
         self.file = files.model
-        self._shared = _overlapped(ranges)
+        self._shared, self._scratch = _overlapped(ranges), scratch
         self._written: dict[int, Array] = {}
         self.producer = (
             " ".join(filter(None, map(_text, (proto.producer_name, proto.producer_version)))) or None
@@ -83,9 +88,7 @@ class OnnxNetwork(Network):
             raise ValueError(f"{value.name!r} cannot be written")
         if array.shape != tensor.shape.numpy() or array.dtype != tensor.dtype.numpy():
             raise ValueError(f"{value.name!r} is of another shape or type than {array.dtype}{array.shape}")
-        kept = np.array(array, order="C")
-        kept.flags.writeable = False
-        self._written[number] = kept
+        self._written[number] = kept(array, self._scratch)
 
     def save(self, path: Path) -> None:
         """Write the upload again: a bare file, or a zip with its data files in their order and layout."""
@@ -98,6 +101,25 @@ class OnnxNetwork(Network):
                 for index, (name, file) in enumerate(self._members().items())
             }
             pack(path, members)
+
+    def rewritten(self, edits: Sequence[Edit], directory: Path) -> Network:
+        """The edited model in a file of its own; data that was outside stays outside, under its old name."""
+        proto = parse(self._files)
+        for number, tensor in enumerate(stored_tensors(proto)):
+            if number in self._ranges:
+                external_data_helper.load_external_data_for_tensor(tensor, str(self._files.directory))
+                tensor.ClearField("external_data")
+                tensor.data_location = TensorProto.DEFAULT
+            if number in self._written:
+                put(tensor, self._written[number])
+        rewrite(proto, self.structure, edits)
+        path = directory / self._files.model.name
+        location = next(iter(dict.fromkeys(where.location for where in self._ranges.values())), None)
+        if location is None:
+            path.write_bytes(proto.SerializeToString(deterministic=True))
+        else:
+            onnx.save_model(proto, path, save_as_external_data=True, location=location, size_threshold=1024)
+        return OnnxFormat().load(path, LoadOptions(scratch=directory))
 
     def _members(self) -> Mapping[str, Path]:
         """Files of the zip that comes back; for a bare file with data beside it the two together."""
@@ -150,7 +172,7 @@ class OnnxFormat(Format):
         files = unpack(path, options)
         proto = parse(files)
         ranges = check(proto, files, options)
-        return OnnxNetwork(files, proto, ranges)
+        return OnnxNetwork(files, proto, ranges, options.scratch)
 
     def runner(self, path: Path, options: LoadOptions, threads: int) -> Runner:
         """An ONNX Runtime session, after the same checks as for loading."""

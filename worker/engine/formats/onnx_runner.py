@@ -1,5 +1,6 @@
 """Runs an ONNX file in ONNX Runtime, as its user would."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -12,6 +13,7 @@ from worker.engine.formats.base import Array, Runner
 from worker.engine.formats.memory import raise_if_memory
 
 _FATAL_ONLY = 4
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 
 
 @final
@@ -34,7 +36,7 @@ class OnnxRunner(Runner):
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Outputs in order; a sequence output is laid out as its elements."""
         try:
-            outputs = self._session.run(None, {name: feeds[name] for name in self.input_names})
+            outputs = self._session.run(None, {name: np.asarray(feeds[name]) for name in self.input_names})
         except KeyError as error:
             raise ModelNotRunnableError(f"no data for input {error.args[0]!r}") from None
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
@@ -73,8 +75,6 @@ def _flattened(outputs: Sequence[Any]) -> list[Array]:
 
 
 def shortened(error: Exception) -> str:
-    """ONNX Runtime's message without its path and its prefix, on one line."""
-    text = " ".join(str(error).split())
-    for mark in ("failed:", " : FAIL : ", "[ONNXRuntimeError] : "):
-        text = text.rpartition(mark)[2] if mark == "failed:" else text.partition(mark)[2] or text
-    return text[:300]
+    """ONNX Runtime's message without its prefix and the file's path, on one line."""
+    text = _PREFIX.sub("", " ".join(str(error).split()))
+    return text.rpartition("failed:")[2].strip()[:300]

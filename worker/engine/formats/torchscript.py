@@ -15,7 +15,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from api_schemas.models import ModelFormat, TensorInfo
 from worker.engine.errors import InvalidModelError
 from worker.engine.formats.base import Array, Format, LoadOptions, Network, Runner
-from worker.engine.formats.memory import raise_if_memory
+from worker.engine.formats.memory import kept, raise_if_memory
 from worker.engine.formats.onnx import plain_constant, stored_tensor, structure_of
 from worker.engine.formats.registry import register
 from worker.engine.formats.torch_archive import TensorPlace, TorchArchive
@@ -57,6 +57,7 @@ class TorchscriptNetwork(Network):
         self.file = path
         self._archive = TorchArchive(path, options.logical_bytes)
         self._records: dict[str, Array] = {}
+        self._scratch = options.scratch
         self.producer = "torch"
         with tempfile.TemporaryDirectory(prefix="torch-", dir=options.scratch) as scratch:
             marked = self._archive.marked(Path(scratch) / "marked.pt")
@@ -139,8 +140,7 @@ class TorchscriptNetwork(Network):
             raise ValueError(f"{value.name!r} is of another shape or type than {array.dtype}{array.shape}")
         record = np.array(self._record(place))
         place.view(record)[...] = array
-        record.flags.writeable = False
-        self._records[place.record] = record
+        self._records[place.record] = kept(record, self._scratch)
 
     def save(self, path: Path) -> None:
         """Write the archive with the changed bytes and their checksums."""

@@ -1,0 +1,145 @@
+"""Rewriting an ONNX file after edits: operands replaced, attributes set, what nobody reads any more removed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from worker.engine.formats.base import Array
+from worker.engine.formats.edits import Edit, SetAttribute, SetOperand
+
+#: From this IR version on, an initializer need not be listed among the graph's inputs.
+_FREE_INITIALIZERS = 4
+
+
+def rewrite(model: ModelProto, structure: ir.Model, edits: Sequence[Edit]) -> None:
+    """Carry out edits on a parsed model whose external data has been loaded; `structure` is its onnx-ir view."""
+    nodes = dict(zip(structure.graph, model.graph.node, strict=True))
+    readers = _readers(model.graph)
+    for edit in edits:
+        if isinstance(edit, SetAttribute):
+            _set_attribute(nodes[edit.node], edit)
+    by_operand: dict[str, list[SetOperand]] = defaultdict(list)
+    for edit in edits:
+        if isinstance(edit, SetOperand):
+            by_operand[_operand(nodes[edit.node], edit.index)].append(edit)
+    for name, wanted in by_operand.items():
+        _replace(model, name, wanted, nodes, readers)
+    _sweep(model.graph, readers)
+    del model.graph.value_info[:]
+
+
+def _readers(graph: GraphProto) -> Counter[str]:
+    """How often each name is read, subgraphs and graph outputs included."""
+    count = Counter(value.name for value in graph.output)
+    for node in graph.node:
+        count.update(node.input)
+        for body in _bodies(node):
+            count.update(_readers(body))
+    return count
+
+
+def _bodies(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _operand(node: NodeProto, index: int) -> str:
+    return node.input[index] if index < len(node.input) else ""
+
+
+def _set_attribute(node: NodeProto, edit: SetAttribute) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name != edit.name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if isinstance(edit.value, int):
+        node.attribute.append(AttributeProto(name=edit.name, type=AttributeProto.INT, i=edit.value))
+    elif edit.value is not None:
+        node.attribute.append(AttributeProto(name=edit.name, type=AttributeProto.INTS, ints=edit.value))
+
+
+def _replace(
+    model: ModelProto,
+    name: str,
+    wanted: Sequence[SetOperand],
+    nodes: Mapping[ir.Node, NodeProto],
+    readers: Counter[str],
+) -> None:
+    """Give each operand its array. A tensor whose readers all want the same keeps its name; else readers get
+    tensors of their own, equal ones shared (exporters merge equal tensors, which need not stay equal)."""
+    stored = _stored(model.graph, name)
+    first = wanted[0].array
+    alike = all(np.array_equal(edit.array, first) for edit in wanted)
+    if name and stored is not None and alike and readers[name] == len(wanted):
+        _fill(model, stored, name, first)
+        return
+    made: list[tuple[str, Array]] = []
+    for edit in wanted:
+        own = next(
+            (n for n, a in made if a.shape == edit.array.shape and np.array_equal(a, edit.array)), None
+        )
+        if own is None:
+            own = _add(model, name or f"{nodes[edit.node].output[0]}.sizes", edit.array)
+            made.append((own, edit.array))
+        node = nodes[edit.node]
+        node.input.extend([""] * (edit.index + 1 - len(node.input)))
+        node.input[edit.index] = own
+
+
+def _stored(graph: GraphProto, name: str) -> TensorProto | None:
+    """The initializer or Constant of that name."""
+    for tensor in graph.initializer:
+        if tensor.name == name:
+            return tensor
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output[0] == name:
+            return next((a.t for a in node.attribute if a.name == "value"), None)
+    return None
+
+
+def _fill(model: ModelProto, tensor: TensorProto, name: str, array: Array) -> None:
+    own = tensor.name
+    tensor.CopyFrom(_tensor(own, array))
+    for value in model.graph.input:
+        if value.name == name:
+            value.CopyFrom(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(array.shape)))
+
+
+def _add(model: ModelProto, like: str, array: Array) -> str:
+    taken = {t.name for t in model.graph.initializer} | {o for n in model.graph.node for o in n.output}
+    number = next(i for i in range(1, len(taken) + 2) if f"{like}.kept{i}" not in taken)
+    tensor = _tensor(f"{like}.kept{number}", array)
+    model.graph.initializer.append(tensor)
+    if model.ir_version < _FREE_INITIALIZERS:
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(array.shape))
+        model.graph.input.append(info)
+    return tensor.name
+
+
+def _tensor(name: str, array: Array) -> TensorProto:
+    return ir.serde.serialize_tensor(ir.Tensor(np.ascontiguousarray(array), name=name))
+
+
+def _sweep(graph: GraphProto, before: Counter[str]) -> None:
+    """Remove what was read before and is read no more: nodes without effect, then tensors and their inputs."""
+    while True:
+        now = _readers(graph)
+        dead = [n for n in graph.node if _died(n.output, before, now)]
+        if not dead:
+            break
+        for node in dead:
+            graph.node.remove(node)
+    for tensor in [t for t in graph.initializer if _died([t.name], before, now)]:
+        graph.initializer.remove(tensor)
+        for value in [v for v in graph.input if v.name == tensor.name]:
+            graph.input.remove(value)
+
+
+def _died(names: Iterable[str], before: Counter[str], now: Counter[str]) -> bool:
+    found = [name for name in names if name]
+    return any(before[name] for name in found) and not any(now[name] for name in found)
