@@ -2,7 +2,9 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from sqlalchemy import text
@@ -240,3 +242,32 @@ def test_connections_that_the_server_closed_are_replaced(store: Store) -> None:
     with store._database.engine.connect() as connection:
         connection.execute(text(others + "datname = current_database()"))
     assert store.jobs.counts()[JobStatus.QUEUED] == 1
+
+
+def test_a_refused_question_is_a_store_error(store: Store) -> None:
+    with pytest.raises(StoreError, match="nowhere"):
+        store._database.read(lambda session: session.execute(text("SELECT * FROM nowhere")))
+
+
+def test_the_switch_to_write_ahead_logging_waits_for_others(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    release = Timer(0.2, other.rollback)
+    release.start()
+    with closing(sqlite3.connect(tmp_path / "x.db", timeout=0)) as connection:
+        database._use_wal(connection)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    release.join()
+    other.close()
+
+
+def test_the_switch_to_write_ahead_logging_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database.time, "sleep", lambda seconds: None)
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    waiting = sqlite3.connect(tmp_path / "x.db", timeout=0)
+    with closing(other), closing(waiting), pytest.raises(sqlite3.OperationalError, match="locked"):
+        database._use_wal(waiting)
+    reading = sqlite3.connect(f"file:{tmp_path}/x.db?mode=ro", uri=True)
+    with closing(reading), pytest.raises(sqlite3.OperationalError, match="readonly"):
+        database._use_wal(reading)
