@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
         self.close_connection = True
 
-    do_GET = do_POST = do_DELETE = do_HEAD = _serve
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve
 
 
 @contextmanager
