@@ -3,6 +3,7 @@
 import logging
 from typing import Final
 
+from store.errors import UnavailableError
 from worker.logs import log
 from worker.supervisor import Supervisor
 
@@ -22,6 +23,9 @@ def poll(supervisor: Supervisor, seconds: float, *, wait: bool = True) -> None:
 def _round(supervisor: Supervisor, *, wait: bool) -> bool:
     try:
         supervisor.drain(wait=wait)
+    except UnavailableError as error:
+        log("store unreachable", level=logging.WARNING, reason=str(error))
+        return False
     except BaseException as error:  # MemoryError too: a worker outlives what its jobs do
         log("polling failed", level=logging.ERROR, error=repr(error)[:500], exc_info=True)
         return False

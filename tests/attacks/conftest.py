@@ -47,8 +47,17 @@ class Arena:
         return ended
 
 
+_LIMITS = {"lease_seconds": 30, "memory_bytes": 2 * 1024**3, "max_output_bytes": 32 * 1024**2}
+
+
 @pytest.fixture
 def arena(tmp_path: Path) -> Iterator[Arena]:
-    limits = {"memory_bytes": 2 * 1024**3, "max_output_bytes": 32 * 1024**2, "stage_seconds": 8}
-    with open_workplace(tmp_path, lease_seconds=30, **limits) as place:
+    with open_workplace(tmp_path, stage_seconds=120, **_LIMITS) as place:
+        yield Arena(place)
+
+
+@pytest.fixture
+def impatient_arena(tmp_path: Path) -> Iterator[Arena]:
+    """Where three seconds of silence are too many."""
+    with open_workplace(tmp_path, stage_seconds=3, **_LIMITS) as place:
         yield Arena(place)

@@ -2,19 +2,23 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import onnx
+import onnx.numpy_helper
 import pytest
 import redis
 
 from api_schemas.events import EventType
 from api_schemas.jobs import JobStatus
-from store.records import JobRecord
-from tests.faults.worker_process import children_of, eventually, worker_process
+from api_schemas.report import Report
+from store.records import JobKind, JobRecord
+from tests.faults.worker_process import children_of, eventually, settings_of, started, worker_process
 from tests.servers import Server, postgres_database, postgres_server, redis_server
-from tests.worker.workplace import Workplace, open_workplace
+from tests.worker.workplace import Workplace, open_workplace, small_onnx
 from worker.app import bell, create_app
 
 pytestmark = [pytest.mark.servers]
@@ -75,6 +79,29 @@ def test_a_bell_starts_the_job(place: Workplace, broker: Server) -> None:
     assert place.job(job) == ended
 
 
+def test_a_model_is_pruned_end_to_end(place: Workplace, broker: Server) -> None:
+    """The command that production runs, with the engine that production has."""
+    command = [sys.executable, "-m", "worker", "--broker-url", broker.url]
+    with started(
+        command, settings_of(place, "a", {**NO_POLLING, "LOOKAHEAD_MEMORY_BYTES": str(4 * 1024**3)})
+    ) as worker:
+        worker.wait_logged("started")
+        model = place.add_model("small.onnx", small_onnx())
+        jobs = [place.submit_for(model, kind) for kind in (JobKind.INSPECT, JobKind.PRUNE)]
+        for job in jobs:
+            bell(create_app(broker.url))(job.id)
+        inspected, pruned = (place.wait_finished(job) for job in jobs)
+        (announced,) = place.store.workers.alive()
+    assert inspected.status is JobStatus.SUCCEEDED and pruned.status is JobStatus.SUCCEEDED, pruned.error
+    inspection = place.store.models.get(model.id).inspection
+    assert inspection is not None and [layer.shape for layer in inspection.layers] == [[2, 2]]
+    assert pruned.model is not None and pruned.report is not None and pruned.summary is not None
+    (weight,) = onnx.load_from_string(place.store.blobs.read(pruned.model.sha256)).graph.initializer
+    assert sorted(onnx.numpy_helper.to_array(weight).ravel().tolist()) == [0.0, 0.0, 3.0, 4.0]
+    report = Report.model_validate_json(place.store.blobs.read(pruned.report.sha256))
+    assert report.environment.sandbox == "strict" == announced.sandbox
+
+
 def test_jobs_survive_a_flushed_and_restarted_broker(place: Workplace) -> None:
     with redis_server() as broker:
         port = broker.port
@@ -100,8 +127,10 @@ def test_jobs_survive_a_flushed_and_restarted_broker(place: Workplace) -> None:
 def test_a_broker_that_is_not_there_costs_seconds(place: Workplace) -> None:
     with redis_server() as gone:
         url = gone.url
-    with worker_process(place, "--broker-url", url, name="a"):
+    with worker_process(place, "--broker-url", url, name="a") as worker:
         assert place.wait_finished(place.submit("ok")).status is JobStatus.SUCCEEDED
+        worker.signal(signal.SIGTERM)
+        assert worker.wait_exit() == 0
 
 
 def test_ringing_a_broker_that_does_not_answer_comes_back(broker: Server) -> None:
