@@ -23,7 +23,10 @@ class Histogram(Answer):
 
 
 class LayerReport(Answer):
-    """One pruned layer, before and after. `requested` and `sparsity` are shares of `parameters`."""
+    """One pruned layer, before and after. `requested` and `sparsity` are shares of `parameters`.
+
+    Where weights left the file `shape_after` and `parameters_after` say what stayed; they count as zeros.
+    """
 
     name: str
     op: str
@@ -35,6 +38,8 @@ class LayerReport(Answer):
     zeros_after: int
     sparsity_before: float
     sparsity_after: float
+    parameters_after: int | None = None
+    shape_after: list[int] | None = None
     macs: int | None = None
     macs_effective: int | None = None
     weights_before: Histogram | None = None

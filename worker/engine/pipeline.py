@@ -13,7 +13,8 @@ from worker.engine.context import Context
 from worker.engine.data import Dataset, load_dataset
 from worker.engine.errors import InvalidRecipeError, NeedsInputsError
 from worker.engine.formats.base import LoadOptions, Network
-from worker.engine.graph.build import Graph, build
+from worker.engine.graph.analysis import Graph
+from worker.engine.graph.build import build
 from worker.engine.graph.candidates import require_layers
 from worker.engine.planning import analyse, resolve_parts, select, steps
 from worker.engine.report.build import build_report
@@ -50,16 +51,16 @@ def prune(source: Source, recipe: Recipe, output: Path, context: Context) -> tup
         with context.stage(Stage.SCORING):
             plan = select(parts, network, graph, goal, context)
         with context.stage(Stage.APPLYING):
-            parts.apply.apply(plan, graph, network)
+            network = parts.apply.apply(plan, graph, network, context.scratch)
         with context.stage(Stage.RECOVERING):
             parts.recovery.heal(network, plan, graph, context)
-        history.after(graph, plan, network)
+        history.after(graph, plan, network, loaded.inputs)
     _require_change(history)
     with context.stage(Stage.SAVING):
         saved = output / f"pruned{network.suffix}"
         network.save(saved)
     examined = Examined(source.model, source.filename, saved, loaded.inputs, loaded.data)
-    evidence = examine(examined, Promise(network, graph.layers, plan), context)
+    evidence = examine(examined, Promise(loaded.network, graph, plan, parts.apply.shrinks), context)
     return saved, build_report(network, recipe, history, evidence, context)
 
 
@@ -138,7 +139,7 @@ def _planned(graph: Graph, found: Plan, name: str) -> PlannedLayer:
 def _require_change(history: History) -> None:
     """A job that would hand back the model as it came is an error, not a success."""
     _, first, last = history.complete()
-    if first.zeros == last.zeros:
+    if first.zeros == last.zeros and first.parameters == last.parameters:
         share = sum(first.zeros.values()) / history.prunable()
         raise InvalidRecipeError(
             f"nothing would change: {share:.4%} of the prunable weights are zero already, "

@@ -14,7 +14,8 @@ from worker.engine.criteria.base import Criterion, Scorer, Subject
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.granularity.base import Block, Granularity
-from worker.engine.graph.build import Graph, build
+from worker.engine.graph.analysis import Graph
+from worker.engine.graph.build import build
 from worker.engine.graph.candidates import named_shares, narrowed
 from worker.engine.recovery.base import Recovery
 from worker.engine.schedule.base import Schedule

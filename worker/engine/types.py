@@ -59,9 +59,10 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What every layer keeps."""
+    """What every layer keeps. `channels` says, where whole channels go, which units of each block stay."""
 
     layers: tuple[LayerPlan, ...]
+    channels: tuple[BlockPlan, ...] = ()
 
     def of(self, layer: str) -> LayerPlan:
         """The plan of that layer; raises KeyError."""

@@ -1,11 +1,12 @@
 """Zeros."""
 
+from pathlib import Path
 from typing import ClassVar, final
 
 from worker.engine.apply.base import Apply
 from worker.engine.formats.base import Network
 from worker.engine.graph import weights
-from worker.engine.graph.build import Graph
+from worker.engine.graph.analysis import Graph
 from worker.engine.types import Plan
 
 
@@ -16,8 +17,9 @@ class Mask(Apply):
 
     name: ClassVar[str] = "mask"
 
-    def apply(self, plan: Plan, graph: Graph, network: Network) -> None:
+    def apply(self, plan: Plan, graph: Graph, network: Network, scratch: Path) -> Network:
         for item in plan.layers:
             if item.pruned:
                 view = graph.layer(item.layer).view
                 network.write(view.value, weights.zeroed(network, view, item.keep))
+        return network

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from worker.engine.formats.base import Network
-from worker.engine.graph.build import Graph
+from worker.engine.graph.analysis import Graph
 from worker.engine.graph.layer import Layer
 from worker.engine.registry import Part
 from worker.engine.types import Array, Mask, Scores

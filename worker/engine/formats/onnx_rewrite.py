@@ -1,4 +1,4 @@
-"""Rewriting an ONNX file after edits: operands replaced, attributes set, what nobody reads any more removed."""
+"""Rewriting an ONNX file: operands replaced, attributes set, what nobody reads any more removed."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ _FREE_INITIALIZERS = 4
 
 
 def rewrite(model: ModelProto, structure: ir.Model, edits: Sequence[Edit]) -> None:
-    """Carry out edits on a parsed model whose external data has been loaded; `structure` is its onnx-ir view."""
+    """Carry out edits on a parsed model, external data loaded; `structure` is its onnx-ir view."""
     nodes = dict(zip(structure.graph, model.graph.node, strict=True))
     readers = _readers(model.graph)
     for edit in edits:
@@ -126,7 +126,7 @@ def _tensor(name: str, array: Array) -> TensorProto:
 
 
 def _sweep(graph: GraphProto, before: Counter[str]) -> None:
-    """Remove what was read before and is read no more: nodes without effect, then tensors and their inputs."""
+    """Remove what was read before and is read no more: nodes, then tensors and their inputs."""
     while True:
         now = _readers(graph)
         dead = [n for n in graph.node if _died(n.output, before, now)]

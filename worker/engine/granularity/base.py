@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from worker.engine.granularity.selection import largest
-from worker.engine.graph.build import Graph
+from worker.engine.graph.analysis import Graph
 from worker.engine.graph.layer import Layer
 from worker.engine.registry import Part
 from worker.engine.types import BlockPlan, LayerPlan, Mask, Plan, Scores

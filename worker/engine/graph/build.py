@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -10,27 +10,14 @@ from api_schemas.jobs import InputSpecs
 from worker.engine.formats.base import Network
 from worker.engine.graph import rules as _rules  # noqa: F401  (registers every rule)
 from worker.engine.graph import weights
+from worker.engine.graph.analysis import Graph
 from worker.engine.graph.constants import is_constant_node
-from worker.engine.graph.layer import Consumer, Layer, LayerUse, Refused
+from worker.engine.graph.layer import Layer, LayerUse, Refused
 from worker.engine.graph.shapes import Shapes, infer_shapes
 from worker.engine.graph.trace import Trace, label, rule_for
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 _BYTES = {ir.DataType.INT8, ir.DataType.UINT8}
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The one analysis. `layers` may be pruned; `refused` are layers that may not, each with its reason."""
-
-    layers: tuple[Layer, ...]
-    refused: tuple[Layer, ...]
-    consumers: tuple[Consumer, ...]
-    boundaries: dict[str, str]
-
-    def layer(self, name: str) -> Layer:
-        """The layer of that name; raises KeyError."""
-        return next(layer for layer in self.layers if layer.name == name)
 
 
 def build(network: Network, inputs: InputSpecs | None = None) -> Graph:
@@ -40,7 +27,17 @@ def build(network: Network, inputs: InputSpecs | None = None) -> Graph:
     trace = Trace(network, infer_shapes(network.structure, inputs or {}) if known else Shapes({}))
     _walk(network.structure.graph, trace)
     layers, refused = _layers(network, trace)
-    return Graph(layers, refused, tuple(trace.findings.consumers), dict(trace.findings.boundaries))
+    found = trace.findings
+    return Graph(
+        layers,
+        refused,
+        tuple(found.consumers),
+        dict(found.boundaries),
+        trace.maps,
+        tuple(found.frozen),
+        tuple(found.ties),
+        trace.shapes,
+    )
 
 
 def _walk(graph: ir.Graph, trace: Trace) -> None:
@@ -51,7 +48,7 @@ def _walk(graph: ir.Graph, trace: Trace) -> None:
             _walk(body, trace)
         _visit(node, trace)
     for value in graph.outputs:
-        trace.read(value)
+        trace.read(value, "an output of the model")
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from worker.engine.errors import InvalidRecipeError, NothingPrunableError
-from worker.engine.graph.build import Graph
+from worker.engine.graph.analysis import Graph
 from worker.engine.graph.layer import Layer
 
 _SHOWN = 3

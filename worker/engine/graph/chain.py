@@ -6,7 +6,7 @@ path; 1×1 projections on a shortcut stay out of the chain (factor 1 on both sid
 
 from dataclasses import replace
 
-from worker.engine.graph.build import Graph
+from worker.engine.graph.analysis import Graph
 from worker.engine.graph.channels import ChannelMap, Source
 from worker.engine.graph.energies import Link, links
 from worker.engine.graph.layer import LayerUse

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.engine.graph.build import Graph
+from worker.engine.graph.analysis import Graph
 from worker.engine.graph.channels import ChannelMap, Floats, Source, Term
 from worker.engine.graph.layer import Layer, LayerUse
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from worker.engine.graph.channels import Channels, Ints, Source
+from worker.engine.graph.channels import ChannelMap, Channels, Ints, Source
 from worker.engine.graph.views import WeightView
 
 
@@ -73,6 +73,24 @@ class Refused:
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """Channels that must all stay, and why."""
+
+    channels: ChannelMap
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Tie:
+    """Flat indices that must stay or go together: `first[i]` of `left` with `second[i]` of `right`."""
+
+    left: ChannelMap
+    first: Ints
+    right: ChannelMap
+    second: Ints
+
+
 @dataclass
 class Findings:
     """What the rules gather while they walk the graph."""
@@ -81,3 +99,5 @@ class Findings:
     consumers: list[Consumer] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     boundaries: dict[str, str] = field(default_factory=dict)
+    frozen: list[Frozen] = field(default_factory=list)
+    ties: list[Tie] = field(default_factory=list)

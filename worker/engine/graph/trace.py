@@ -9,7 +9,7 @@ import onnx_ir as ir
 from worker.engine.formats.base import Network
 from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Ints, Source, given
 from worker.engine.graph.constants import Constants
-from worker.engine.graph.layer import Consumer, Findings, LayerUse, Refused
+from worker.engine.graph.layer import Consumer, Findings, Frozen, LayerUse, Refused, Tie
 from worker.engine.graph.shapes import Shape, Shapes
 from worker.engine.graph.views import WeightView
 
@@ -67,18 +67,35 @@ class Trace:
         wanted = axis + len(shape) if axis < 0 and shape is not None else axis
         if found.axes == (wanted,):
             return found
-        self.read(value)
-        return Boundary(f"channels lie on axes {list(found.axes)}, the operator reads axis {axis}")
+        reason = f"channels lie on axes {list(found.axes)}, the operator reads axis {axis}"
+        self.read(value, reason)
+        return Boundary(reason)
 
     def put(self, value: ir.Value, channels: Channels) -> None:
         """Set the map of a node's output."""
         self._maps[value] = channels
 
-    def read(self, value: ir.Value | None) -> None:
+    def read(self, value: ir.Value | None, reason: str = "read as they are") -> None:
         """Note that something without weights reads the value's channels as they are (energy 1)."""
         found = self.channels(value)
         if isinstance(found, ChannelMap):
             self.findings.consumers.append(Consumer(found))
+            self.findings.frozen.append(Frozen(found, reason))
+
+    def freeze(self, channels: Channels, reason: str) -> None:
+        """Note that none of these channels may be removed."""
+        if isinstance(channels, ChannelMap):
+            self.findings.frozen.append(Frozen(channels, reason))
+
+    def tie(self, left: Channels, first: Ints, right: Channels, second: Ints) -> None:
+        """Note that flat indices of two maps must stay or go together."""
+        if isinstance(left, ChannelMap) and isinstance(right, ChannelMap):
+            self.findings.ties.append(Tie(left, first.reshape(-1), right, second.reshape(-1)))
+
+    @property
+    def maps(self) -> dict[ir.Value, Channels]:
+        """Every map found so far."""
+        return self._maps
 
     def shape(self, value: ir.Value | None) -> Shape | None:
         """The shape of a value."""
@@ -93,7 +110,7 @@ class Trace:
     def stop(self, node: ir.Node, reason: str) -> None:
         """The maps end here: what goes in is read as it is, what comes out is unknown."""
         for value in node.inputs:
-            self.read(value)
+            self.read(value, f"{label(node)}: {reason}")
         for value in node.outputs:
             self.put(value, Boundary(reason))
         self.findings.boundaries[label(node)] = reason
@@ -114,8 +131,10 @@ class Trace:
             inputs = np.arange(groups * per_group).reshape(groups, per_group)
         made = np.arange(groups * outputs).reshape(groups, outputs)
         if isinstance(incoming, ChannelMap) and int(np.prod(incoming.sizes)) != inputs.max() + 1:
+            reason = "the number of channels does not fit the weight"
             self.findings.consumers.append(Consumer(incoming))
-            incoming = Boundary("the number of channels does not fit the weight")
+            self.findings.frozen.append(Frozen(incoming, reason))
+            incoming = Boundary(reason)
         use = LayerUse(node, view, incoming, inputs, made, source, positions)
         self.findings.uses.append(use)
         if isinstance(incoming, ChannelMap):

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from worker.engine.context import Context
 from worker.engine.formats.base import Network
-from worker.engine.graph.build import Graph
+from worker.engine.graph.analysis import Graph
 from worker.engine.registry import Part
 from worker.engine.types import Plan
 

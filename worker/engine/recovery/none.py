@@ -4,7 +4,7 @@ from typing import ClassVar, final
 
 from worker.engine.context import Context
 from worker.engine.formats.base import Network
-from worker.engine.graph.build import Graph
+from worker.engine.graph.analysis import Graph
 from worker.engine.recovery.base import Recovery
 from worker.engine.types import Plan
 

@@ -10,10 +10,8 @@ from api_schemas.recipe import Recipe
 from api_schemas.report import Environment, FileReport, LayerReport, Report
 from worker.engine.context import Context
 from worker.engine.formats.base import Network
-from worker.engine.graph.build import Graph
 from worker.engine.graph.layer import Layer
 from worker.engine.report.history import History, Snapshot, as_schema
-from worker.engine.report.inspection import dense_macs
 from worker.engine.types import Evidence, FileFacts, LayerPlan
 
 _PACKAGES = ("lookahead-compression", "torch", "onnx", "onnx-ir", "onnxruntime", "numpy")
@@ -27,8 +25,7 @@ def build_report(
     layers = [_layer(layer, history) for layer in graph.layers]
     prunable = sum(layer.parameters for layer in layers)
     achieved = sum(layer.zeros_after for layer in layers) / prunable
-    before = _file(evidence.before, first, dense_macs(graph), _effective(graph, first))
-    after = _file(evidence.after, last, dense_macs(graph), _effective(graph, last))
+    before, after = _file(evidence.before, first), _file(evidence.after, last)
     _warn_of_dead_layers(layers, context)
     return Report(
         job_id=context.job_id,
@@ -63,7 +60,8 @@ def build_report(
 def _layer(layer: Layer, history: History) -> LayerReport:
     _, first, last = history.complete()
     plan: LayerPlan | None = history.plan.of(layer.name) if history.plan is not None else None
-    zeros = last.zeros[layer.name]
+    gone = layer.size - last.nonzero_of(layer.name)
+    shrunk = last.shapes.get(layer.name, ()) != layer.shape
     return LayerReport(
         name=layer.name,
         op=layer.op,
@@ -72,13 +70,15 @@ def _layer(layer: Layer, history: History) -> LayerReport:
         parameters=layer.size,
         requested=None if plan is None else plan.requested,
         zeros_before=first.zeros[layer.name],
-        zeros_after=zeros,
+        zeros_after=gone,
         sparsity_before=first.zeros[layer.name] / layer.size,
-        sparsity_after=zeros / layer.size,
+        sparsity_after=gone / layer.size,
+        parameters_after=last.size(layer.name) if shrunk else None,
+        shape_after=list(last.shapes.get(layer.name, ())) if shrunk else None,
         macs=layer.macs,
-        macs_effective=_scaled(layer, zeros),
+        macs_effective=_effective(layer, last),
         weights_before=first.histograms[layer.name],
-        weights_after=last.histograms[layer.name],
+        weights_after=last.histograms.get(layer.name),
         scores=None if plan is None else as_schema(plan.scores),
         score_threshold=None if plan is None else plan.threshold,
         notes=_notes(layer),
@@ -91,19 +91,13 @@ def _notes(layer: Layer) -> list[str]:
     return shared + quantised
 
 
-def _scaled(layer: Layer, zeros: int) -> int | None:
+def _effective(layer: Layer, now: Snapshot) -> int | None:
     """MACs that multiply by something other than zero."""
-    return None if layer.macs is None else round(layer.macs * (layer.size - zeros) / layer.size)
+    macs, size = now.macs.get(layer.name), now.size(layer.name)
+    return None if macs is None or not size else round(macs * now.nonzero_of(layer.name) / size)
 
 
-def _effective(graph: Graph, at: Snapshot) -> int | None:
-    counts = [
-        _scaled(layer, at.zeros.get(layer.name, 0)) for layer in (*graph.layers, *graph.refused) if layer.uses
-    ]
-    return None if None in counts else sum(count or 0 for count in counts)
-
-
-def _file(facts: FileFacts, at: Snapshot, macs: int | None, effective: int | None) -> FileReport:
+def _file(facts: FileFacts, at: Snapshot) -> FileReport:
     return FileReport(
         filename=facts.filename,
         sha256=facts.sha256,
@@ -111,8 +105,8 @@ def _file(facts: FileFacts, at: Snapshot, macs: int | None, effective: int | Non
         compressed_bytes=facts.compressed_bytes,
         parameters=at.parameters,
         nonzero=at.nonzero,
-        macs=macs,
-        macs_effective=effective,
+        macs=at.dense_macs(),
+        macs_effective=at.effective_macs(),
     )
 
 

@@ -5,10 +5,12 @@ from typing import final
 
 import numpy as np
 
+from api_schemas.jobs import InputSpecs
 from api_schemas.report import Histogram
 from worker.engine.formats.base import Array, Network
 from worker.engine.graph import weights
-from worker.engine.graph.build import Graph
+from worker.engine.graph.analysis import Graph
+from worker.engine.graph.build import build, constants_in
 from worker.engine.graph.layer import Layer
 from worker.engine.report.inspection import count_parameters
 from worker.engine.types import Histogram as Counts
@@ -25,6 +27,26 @@ class Snapshot:
     nonzero: int
     zeros: dict[str, int]
     histograms: dict[str, Histogram | None]
+    shapes: dict[str, tuple[int, ...]]
+    macs: dict[str, int | None]
+
+    def size(self, layer: str) -> int:
+        """Number of weights of a layer, zeros included; none of a layer that is gone."""
+        return int(np.prod(self.shapes[layer])) if layer in self.shapes else 0
+
+    def nonzero_of(self, layer: str) -> int:
+        """Number of weights of a layer that are not zero."""
+        return self.size(layer) - self.zeros.get(layer, 0)
+
+    def dense_macs(self) -> int | None:
+        """Multiply-accumulates of all layers for one sample; None when one of them is not known."""
+        return None if None in self.macs.values() else sum(count or 0 for count in self.macs.values())
+
+    def effective_macs(self) -> int | None:
+        """The same without those that multiply by a stored zero."""
+        if self.dense_macs() is None:
+            return None
+        return sum(round((n or 0) * self.nonzero_of(name) / self.size(name)) for name, n in self.macs.items())
 
 
 @final
@@ -35,6 +57,7 @@ class History:
     first: Snapshot | None = None
     last: Snapshot | None = None
     graph: Graph | None = None
+    now: Graph | None = None
     plan: Plan | None = None
     _ranges: dict[str, float] = field(default_factory=dict)
 
@@ -43,10 +66,11 @@ class History:
         if self.first is None:
             self.first = self._snapshot(graph, network)
 
-    def after(self, graph: Graph, plan: Plan, network: Network) -> None:
-        """Keep what the network is now."""
+    def after(self, graph: Graph, plan: Plan, network: Network, inputs: InputSpecs) -> None:
+        """Keep what the network is now. A network whose file got smaller is analysed anew."""
         self.graph, self.plan = graph, plan
-        self.last = self._snapshot(graph, network)
+        self.now = graph if _holds(network, graph) else build(network, inputs)
+        self.last = self._snapshot(self.now, network)
 
     def complete(self) -> tuple[Graph, Snapshot, Snapshot]:
         """Graph, first and last snapshot. Raises RuntimeError before the first step is done."""
@@ -60,9 +84,15 @@ class History:
 
     def _snapshot(self, graph: Graph, network: Network) -> Snapshot:
         parameters, nonzero = count_parameters(network, graph)
-        zeros = {layer.name: weights.count_zeros(network, layer.view) for layer in graph.layers}
-        histograms = {layer.name: self._histogram(network, layer) for layer in graph.layers}
-        return Snapshot(parameters, nonzero, zeros, histograms)
+        layers = (*graph.layers, *graph.refused)
+        return Snapshot(
+            parameters,
+            nonzero,
+            zeros={layer.name: weights.count_zeros(network, layer.view) for layer in layers},
+            histograms={layer.name: self._histogram(network, layer) for layer in layers},
+            shapes={layer.name: layer.shape for layer in layers},
+            macs={layer.name: layer.macs for layer in layers if layer.uses},
+        )
 
     def _histogram(self, network: Network, layer: Layer) -> Histogram | None:
         """Non-zero weights over the range that the layer had first, so that before and after line up."""
@@ -72,6 +102,12 @@ class History:
             return None
         counts, edges = np.histogram(values[values != 0], bins=_BINS, range=(-reach, reach))
         return Histogram(edges=edges.tolist(), counts=counts.tolist())
+
+
+def _holds(network: Network, graph: Graph) -> bool:
+    """True when the graph was found on this very network."""
+    stored = set(constants_in(network.structure))
+    return all(layer.view.value in stored for layer in graph.layers[:1])
 
 
 def _reach(values: Array) -> float:

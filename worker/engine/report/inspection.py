@@ -8,7 +8,8 @@ import onnx_ir as ir
 from api_schemas.models import Inspection, LayerInfo
 from worker.engine.formats.base import Network
 from worker.engine.graph import weights
-from worker.engine.graph.build import Graph, constants_in
+from worker.engine.graph.analysis import Graph
+from worker.engine.graph.build import constants_in
 from worker.engine.graph.layer import Layer
 
 

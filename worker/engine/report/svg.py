@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -146,7 +146,20 @@ def drawable(histogram: Histogram | None) -> bool:
 _WIDTH, _HEIGHT, _FLOOR, _TOP = 230, 96, 78, 6
 
 
-def _bars(css: str, histogram: Histogram, x: Axis, y: Axis, begin: float = 0, end: float = _WIDTH) -> Markup:
+def _heights(most: int) -> Callable[[float], float]:
+    """Pixels for a count. Square roots, for on a linear scale the few weights that are kept cannot be seen."""
+    linear = Axis(0, math.sqrt(most), -(_FLOOR - _TOP), _FLOOR)
+    return lambda count: linear(math.sqrt(count))
+
+
+def _bars(
+    css: str,
+    histogram: Histogram,
+    x: Axis,
+    y: Callable[[float], float],
+    begin: float = 0,
+    end: float = _WIDTH,
+) -> Markup:
     """The bars between two pixels as one path: small in the file, and a single shape for the printer."""
     steps = list[str]()
     for left, right, value in zip(histogram.edges, histogram.edges[1:], histogram.counts, strict=False):
@@ -192,7 +205,7 @@ def weight_histogram(before: Histogram | None, after: Histogram | None) -> Weigh
         return None
     low, high = min(item.edges[0] for item in shown), max(item.edges[-1] for item in shown)
     x, most = Axis(low, high, _WIDTH), max(shown[0].counts)
-    y = Axis(0, most, -(_FLOOR - _TOP), _FLOOR)
+    y = _heights(most)
     parts = [_bars("before" if item is before else "after", item, x, y) for item in shown]
     clipped = max(shown[-1].counts) > most
     if low < 0 < high:
@@ -211,7 +224,7 @@ def score_histogram(scores: Histogram | None, threshold: float | None) -> Markup
     if scores is None or not drawable(scores):
         return None
     x = Axis(scores.edges[0], scores.edges[-1], _WIDTH)
-    y = Axis(0, max(scores.counts), -(_FLOOR - _TOP), _FLOOR)
+    y = _heights(max(scores.counts))
     position = _position(threshold, log10=scores.log10)
     parts = list[Markup]()
     if position is None:

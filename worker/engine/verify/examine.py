@@ -15,6 +15,7 @@ from worker.engine.formats.base import LoadOptions, Runner
 from worker.engine.types import Evidence, FileFacts
 from worker.engine.verify.comparison import compare
 from worker.engine.verify.latency import measure_latency
+from worker.engine.verify.masked import check_equal, write_masked
 from worker.engine.verify.promises import Promise, check_promises
 from worker.engine.verify.size import measure_size
 
@@ -58,6 +59,8 @@ def examine(examined: Examined, promise: Promise, context: Context) -> Evidence:
         runners = _runners(examined, options, context)
         feeds = _batches(examined, before.inputs, runners[0], context)
         checks.append(_runs(runners, feeds))
+        if promise.shrinks and feeds.reason is None:
+            checks.append(_equals_masked(examined, promise, runners[1], feeds, options, context))
     _require(checks)
     with context.stage(Stage.MEASURING):
         measured = _measure(examined, runners, feeds, context)
@@ -151,6 +154,19 @@ def _runs(runners: tuple[Runner, Runner], feeds: _Feeds) -> CheckResult:
         f"{len(found)} outputs of the same shape and type" if same else "outputs of another shape or type"
     )
     return CheckResult(name=name, passed=same, detail=detail)
+
+
+def _equals_masked(
+    examined: Examined,
+    promise: Promise,
+    shrunk: Runner,
+    feeds: _Feeds,
+    options: LoadOptions,
+    context: Context,
+) -> CheckResult:
+    masked = write_masked(promise, formats.load(examined.model, options), context.scratch)
+    full = formats.runner(masked, options, context.threads)
+    return check_equal(full, shrunk, [batch.feeds for batch in feeds.batches(_RANDOM_ROWS, 1)])
 
 
 def _require(checks: Sequence[CheckResult]) -> None:

@@ -1,40 +1,65 @@
 """What the saved file must be, checked on the file as it was read back, against the upload."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_ir as ir
 
 from api_schemas.models import ModelFormat
 from api_schemas.report import CheckResult
 from worker.engine.formats.base import Array, Network
-from worker.engine.graph.build import constants_in
+from worker.engine.graph.analysis import Graph
+from worker.engine.graph.build import build, constants_in
 from worker.engine.graph.layer import Layer
 from worker.engine.graph.views import WeightView
 from worker.engine.types import Plan
-from worker.engine.verify.structure import check_structure
+from worker.engine.verify.structure import check_smaller, check_structure
 from worker.engine.verify.weights import LayerWeights, Recount, recount, weight_checks
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What was decided: the layers and their plan, on the network whose structure they refer to."""
+    """What was decided, on the network that was analysed; `shrinks` says that the file got smaller."""
 
     network: Network
-    layers: tuple[Layer, ...]
+    graph: Graph
     plan: Plan
+    shrinks: bool = False
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that were planned."""
+        return self.graph.layers
 
 
 def check_promises(promise: Promise, before: Network, after: Network) -> list[CheckResult]:
     """Structure, kept and pruned weights, everything else, and the counts that were asked for."""
-    recounts = [recount(weights) for weights in _layer_weights(promise, before, after)]
+    if promise.shrinks:
+        return [*check_smaller(before.file, after.file), _smaller(promise, after)]
+    counted = [(recount(w), _expected_zeros(w)) for w in _layer_weights(promise, before, after)]
     return [
         *_interface(before, after),
-        *weight_checks(recounts),
+        *weight_checks([found for found, _ in counted]),
         _untouched(promise, before, after),
-        _counts(promise, recounts),
+        _counts(counted),
     ]
+
+
+def _smaller(promise: Promise, after: Network) -> CheckResult:
+    """Every layer has as many weights left as its plan keeps."""
+    left: dict[str, int] = {}
+    for layer in (found := build(after)).layers + found.refused:
+        left[layer.name] = layer.size
+    wrong = [
+        plan.layer
+        for plan in promise.plan.layers
+        if left.get(plan.layer, plan.keep.size - plan.pruned) != plan.keep.size - plan.pruned
+    ]
+    total = sum(plan.pruned for plan in promise.plan.layers)
+    detail = (
+        f"{total:,} weights are gone, as planned" if not wrong else f"wrong in {', '.join(wrong[:3])[:200]}"
+    )
+    return CheckResult(name="widths", passed=not wrong, detail=detail)
 
 
 def _interface(before: Network, after: Network) -> list[CheckResult]:
@@ -45,13 +70,9 @@ def _interface(before: Network, after: Network) -> list[CheckResult]:
     return [CheckResult(name="inputs and outputs", passed=same, detail=detail if same else "they differ")]
 
 
-def _numbered(network: Network) -> dict[ir.Value, int]:
-    return {value: number for number, value in enumerate(constants_in(network.structure))}
-
-
 def _layer_weights(promise: Promise, before: Network, after: Network) -> Iterator[LayerWeights]:
     """Stored weights of every planned layer, quantised ones less their zero point."""
-    number = _numbered(promise.network)
+    number = {value: place for place, value in enumerate(constants_in(promise.network.structure))}
     old, new = list(constants_in(before.structure)), list(constants_in(after.structure))
     for layer in promise.layers:
         place = number[layer.view.value]
@@ -90,12 +111,14 @@ def _same_bits(first: Array, second: Array) -> bool:
     return first.dtype == second.dtype and first.shape == second.shape and first.tobytes() == second.tobytes()
 
 
-def _counts(promise: Promise, recounts: list[Recount]) -> CheckResult:
+def _expected_zeros(weights: LayerWeights) -> int:
+    """Weights that were pruned, and those that were zero before."""
+    return int(np.count_nonzero(~weights.keep | (weights.before == 0)))
+
+
+def _counts(counted: Sequence[tuple[Recount, int]]) -> CheckResult:
     """The recounted zeros are the planned ones and those that were zero before; none more, none less."""
-    planned: Mapping[str, int] = {item.layer: item.pruned for item in promise.plan.layers}
-    short = [item.name for item in recounts if item.zeros_after < planned[item.name]]
-    over = [r.name for r in recounts if r.zeros_after > max(planned[r.name], r.zeros_before)]
-    wrong = short + over
-    total = sum(item.zeros_after for item in recounts)
+    wrong = [found.name for found, expected in counted if found.zeros_after != expected]
+    total = sum(found.zeros_after for found, _ in counted)
     detail = f"{total:,} zeros, as many as planned" if not wrong else f"wrong in {', '.join(wrong[:3])[:200]}"
     return CheckResult(name="sparsity", passed=not wrong, detail=detail)

@@ -13,11 +13,8 @@ _CHECKER = "ONNX checker"
 Facts = dict[str, object]
 
 
-def check_structure(before: Path, after: Path, *, same_shapes: bool = True) -> list[CheckResult]:
-    """Compare two ONNX files; external data must lie beside them. Weights' values are not looked at.
-
-    With `same_shapes` false (weights were removed from the file) tensors may have other shapes.
-    """
+def check_structure(before: Path, after: Path) -> list[CheckResult]:
+    """Compare two ONNX files; external data must lie beside them. Weights' values are not looked at."""
     try:
         old, new = (onnx.load(str(path), load_external_data=False) for path in (before, after))
     except (DecodeError, OSError, ValueError) as error:
@@ -27,7 +24,17 @@ def check_structure(before: Path, after: Path, *, same_shapes: bool = True) -> l
         _compared("inputs and outputs", _interface(old), _interface(new)),
         _compared("opsets and metadata", _metadata(old), _metadata(new)),
         _compared("nodes and names", _nodes(old), _nodes(new)),
-        _compared("tensors", _tensors(old, same_shapes), _tensors(new, same_shapes)),
+        _compared("tensors", _tensors(old), _tensors(new)),
+    ]
+
+
+def check_smaller(before: Path, after: Path) -> list[CheckResult]:
+    """The same for a file whose channels left it: nodes and tensors may differ, what a user sees may not."""
+    old, new = (onnx.load(str(path), load_external_data=False) for path in (before, after))
+    return [
+        check_validity(before, after),
+        _compared("inputs and outputs", _interface(old), _interface(new)),
+        _compared("opsets and metadata", _metadata(old), _metadata(new)),
     ]
 
 
@@ -131,15 +138,15 @@ def _plain(attribute: AttributeProto) -> bytes:
     return repr([(tensor.data_type, tuple(tensor.dims)) for tensor in tensors]).encode()
 
 
-def _tensors(model: ModelProto, same_shapes: bool) -> Facts:
+def _tensors(model: ModelProto) -> Facts:
     facts: Facts = {}
     for name, graph in _graphs(model.graph, ""):
         for tensor in graph.initializer:
-            facts[f"{name}{tensor.name}"] = _form(tensor, same_shapes)
+            facts[f"{name}{tensor.name}"] = _form(tensor)
         for sparse in graph.sparse_initializer:
             facts[f"{name}{sparse.values.name}"] = ("sparse", tuple(sparse.dims))
     return facts
 
 
-def _form(tensor: TensorProto, same_shapes: bool) -> tuple[object, ...]:
-    return (tensor.data_type, tuple(tensor.dims) if same_shapes else len(tensor.dims))
+def _form(tensor: TensorProto) -> tuple[object, ...]:
+    return (tensor.data_type, tuple(tensor.dims))

@@ -1,10 +1,13 @@
 """Convolutions: weights (outputs, inputs / group, *taps), channels on axis 1."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
-from worker.engine.graph.channels import Source, fresh
+from worker.engine.graph.channels import ChannelMap, Channels, Source, fresh
 from worker.engine.graph.constants import attribute
+from worker.engine.graph.surgery import Edit, Operation, SetAttribute, surgery
 from worker.engine.graph.trace import Trace, label, rule
 from worker.engine.graph.views import Reshape, WeightView, transposed
 
@@ -33,8 +36,30 @@ def _convolve(node: ir.Node, trace: Trace, view: WeightView | None, *, transpose
     source = Source(label(node), int(np.prod(seen.seen_shape()[:2])))
     incoming = trace.map_on(node.inputs[0], 1)
     positions = _positions(node, trace, of_input=transpose)
+    made = fresh(source, 1)
     trace.use(node, seen, incoming, source=source, positions=positions)
-    trace.put(node.outputs[0], fresh(source, 1))
+    trace.put(node.outputs[0], made)
+    _bind_groups(trace, seen, incoming, made)
+
+
+def _bind_groups(trace: Trace, seen: WeightView, incoming: Channels, made: ChannelMap) -> None:
+    """What groups demand: with one input or output each a group goes as a whole, else every group keeps
+    the same positions."""
+    groups, outputs, inputs = seen.seen_shape()[:3]
+    if groups == 1:
+        return
+    reads, makes = (
+        np.arange(groups * inputs).reshape(groups, -1),
+        np.arange(groups * outputs).reshape(groups, -1),
+    )
+    if inputs == 1 or outputs == 1:
+        for position in range(max(inputs, outputs)):
+            trace.tie(incoming, reads[:, position % inputs], made, makes[:, position % outputs])
+        if not isinstance(incoming, ChannelMap):
+            trace.freeze(made, "a grouped convolution of channels that are not followed")
+        return
+    for channels, index in ((incoming, reads), (made, makes)):
+        trace.tie(channels, np.broadcast_to(index[0], index.shape), channels, index)
 
 
 @rule("Conv")
@@ -57,3 +82,20 @@ def quantised_conv(node: ir.Node, trace: Trace) -> None:
     if view is not None and scale is not None and not view.steps:
         view = trace.constants.quantized(view, scale, zero, 0)
     _convolve(node, trace, view, transpose=False)
+
+
+@surgery("Conv", "ConvTranspose")
+def cut_conv(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Rows, columns and bias; groups that are empty are no groups any more."""
+    (use,) = operation.uses[node]
+    outputs, inputs = operation.kept.outputs(use), operation.kept.inputs(use)
+    groups = np.flatnonzero(outputs.any(axis=1))
+    own = np.flatnonzero
+    if node.op_type == "Conv":
+        axes = {0: own(outputs.reshape(-1)), 1: own(inputs[groups[0]])}
+    else:
+        axes = {0: own(inputs.reshape(-1)), 1: own(outputs[groups[0]])}
+    yield from operation.cut(node, 1, axes)
+    yield from operation.cut(node, 2, {0: own(outputs.reshape(-1))})
+    if len(groups) < outputs.shape[0]:
+        yield SetAttribute(node, "group", len(groups))

@@ -1,18 +1,20 @@
 """Elementwise operators: one operand passes its map on; several are joined after broadcasting."""
 
+from collections.abc import Iterator
 from functools import reduce
 
 import numpy as np
 import onnx_ir as ir
 
 from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Floats, Term, joined, scaled
+from worker.engine.graph.surgery import Edit, Operation, surgery
 from worker.engine.graph.trace import Trace, rule
 
 _UNARY = """
     Relu LeakyRelu Elu Selu Celu ThresholdedRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Softplus Softsign
     Mish Swish Erf Gelu Abs Neg Exp Log Sqrt Reciprocal Sign Floor Ceil Round Sin Cos Tan Asin Acos Atan Sinh
-    Cosh Asinh Acosh Atanh Clip Identity Dropout Cast CastLike Softmax LogSoftmax Hardmax Shrink Not IsNaN
-    IsInf Bernoulli QuantizeLinear DequantizeLinear Pow Mod BitShift CumSum Trilu BitwiseNot
+    Cosh Asinh Acosh Atanh Clip Identity Dropout Cast CastLike Shrink Not IsNaN
+    IsInf Bernoulli QuantizeLinear DequantizeLinear Pow Mod BitShift BitwiseNot
 """.split()
 
 
@@ -22,6 +24,14 @@ def unary(node: ir.Node, trace: Trace) -> None:
     trace.put(node.outputs[0], trace.channels(node.inputs[0]))
     for value in node.outputs[1:]:
         trace.put(value, Boundary("a mask"))
+
+
+@rule("Softmax", "LogSoftmax", "Hardmax", "CumSum", "Trilu")
+def across(node: ir.Node, trace: Trace) -> None:
+    """Every index depends on the others along an axis: the map passes, but its channels must stay."""
+    channels = trace.channels(node.inputs[0])
+    trace.freeze(channels, f"{node.op_type} mixes them")
+    trace.put(node.outputs[0], channels)
 
 
 @rule("QLinearSigmoid", "QLinearLeakyRelu", domain="com.microsoft")
@@ -105,6 +115,7 @@ def _lifted(node: ir.Node, trace: Trace, value: ir.Value | None) -> Channels:
 
 
 def _joined(node: ir.Node, trace: Trace, operands: list[ir.Value | None]) -> Channels:
+    """The map of several operands; constants do not count, what only broadcasts neither."""
     data = [value for value in operands if value is not None and not trace.is_constant(value)]
     found = [(value, _lifted(node, trace, value)) for value in data]
     maps = [(value, c) for value, c in found if isinstance(c, ChannelMap)]
@@ -114,7 +125,7 @@ def _joined(node: ir.Node, trace: Trace, operands: list[ir.Value | None]) -> Cha
     parts = [_part(node, trace, value, channels, main) for value, channels in found]
     if any(isinstance(part, Boundary) for part in parts):
         for value in data:
-            trace.read(value)
+            trace.read(value, "branches join with channels on different axes")
         return next(part for part in parts if isinstance(part, Boundary))
     return _unique(reduce(joined, [part for part in parts if isinstance(part, ChannelMap)]))
 
@@ -149,3 +160,11 @@ def _same(first: Term, second: Term) -> bool:
     if first.slope is None or second.slope is None:
         return first.slope is second.slope
     return np.array_equal(first.slope, second.slope)
+
+
+@surgery("Add", "Sub", "Mul", "Div", "Sum", "Mean", "Max", "Min", "Where", "PRelu", "Pow", "Mod", "BitShift")
+@surgery("And", "Or", "Xor", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual")
+def cut_constants(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Stored operands lose what the result loses, along axes where they do not broadcast."""
+    for index in range(len(node.inputs)):
+        yield from operation.broadcast(node, index, node.outputs[0])

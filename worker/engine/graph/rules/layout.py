@@ -1,6 +1,6 @@
 """Operators that only move channels: reshape, transpose, concat, split, slice, gather, pad, shuffle."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -21,6 +21,7 @@ from worker.engine.graph.channels import (
 )
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.reshape import reshaped
+from worker.engine.graph.surgery import Edit, Operation, SetAttribute, SetOperand, surgery
 from worker.engine.graph.trace import Trace, rule
 
 
@@ -135,6 +136,8 @@ def slice_(node: ir.Node, trace: Trace) -> None:
     for start, end, axis, step in zip(*bounds, strict=True):
         size = shape[axis % len(shape)]
         if axis % len(shape) in channels.axes and size is not None:
+            if step != 1:
+                trace.freeze(channels, "taken with a step")
             channels = _take(channels, axis % len(shape), np.arange(size)[slice(*_clip(start, end, step))])
     trace.put(node.outputs[0], channels)
 
@@ -269,3 +272,78 @@ def repeat(node: ir.Node, trace: Trace) -> None:
             trace.put(node.outputs[0], ChannelMap(axes, channels.sizes, channels.terms))
             return
     trace.stop(node, "repetition along the channels or to an unknown shape")
+
+
+@surgery("Reshape", "Expand")
+def cut_target(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """The target shape may hold a count of channels."""
+    yield from operation.target(node, 1, node.outputs[0])
+
+
+@surgery("Split")
+def cut_split(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Parts get the sizes that are left of them; equal parts may not be equal any more."""
+    shapes = operation.kept.graph.shapes
+    rank = len(shapes.of(node.inputs[0]) or ())
+    axis = attribute(node, "axis", 0) % max(rank, 1)
+    if axis not in operation.kept.axes(node.inputs[0]):
+        return
+    sizes = [_size_left(operation, value, axis) for value in node.outputs]
+    if "split" in node.attributes or (len(node.inputs) < 2 and (node.version or 13) < 13):
+        yield SetAttribute(node, "split", sizes)
+        return
+    yield SetOperand(node, 1, np.array(sizes, dtype=np.int64))
+    if "num_outputs" in node.attributes:
+        yield SetAttribute(node, "num_outputs", None)
+
+
+def _size_left(operation: Operation, value: ir.Value, axis: int) -> int:
+    kept = operation.kept.axes(value).get(axis)
+    return len(kept) if kept is not None else int(operation.kept.graph.shapes.size(value, axis) or 0)
+
+
+@surgery("Slice")
+def cut_slice(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Bounds along the channels count what is left before them."""
+    shape = operation.kept.graph.shapes.of(node.inputs[0]) or ()
+    found = _slice_operands(node, operation)
+    kept = operation.kept.axes(node.inputs[0])
+    if found is None or not any(axis % len(shape) in kept for axis in found[2]):
+        return
+    starts, ends = list(found[0]), list(found[1])
+    for place, axis in enumerate(found[2]):
+        left, size = kept.get(axis % len(shape)), shape[axis % len(shape)]
+        if left is not None and size is not None:
+            low, high, _ = slice(starts[place], ends[place]).indices(size)
+            starts[place], ends[place] = int(np.searchsorted(left, low)), int(np.searchsorted(left, high))
+    if "starts" in node.attributes:
+        yield SetAttribute(node, "starts", starts)
+        yield SetAttribute(node, "ends", ends)
+    else:
+        yield SetOperand(node, 1, np.array(starts, dtype=np.int64))
+        yield SetOperand(node, 2, np.array(ends, dtype=np.int64))
+
+
+def _slice_operands(node: ir.Node, operation: Operation) -> tuple[list[int], ...] | None:
+    if "starts" in node.attributes:
+        starts = attribute(node, "starts")
+        return list(starts), list(attribute(node, "ends")), list(attribute(node, "axes", range(len(starts))))
+    arrays = [operation.constants.array(value) for value in node.inputs[1:4]]
+    if arrays[0] is None or arrays[1] is None:
+        return None
+    axes = range(arrays[0].size) if len(arrays) < 3 or arrays[2] is None else arrays[2].tolist()
+    return arrays[0].tolist(), arrays[1].tolist(), list(axes)
+
+
+@surgery("Gather")
+def cut_gather(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Indices along the channels point to where their channel now is; those of removed channels go."""
+    shape = operation.kept.graph.shapes.of(node.inputs[0]) or ()
+    axis = attribute(node, "axis", 0) % max(len(shape), 1)
+    left = operation.kept.axes(node.inputs[0]).get(axis)
+    indices = operation.constants.array(node.inputs[1])
+    if left is None or indices is None:
+        return
+    wanted = indices.reshape(-1) % int(shape[axis] or 1)
+    moved = np.searchsorted(left, wanted[np.isin(wanted, left)])
+    yield SetOperand(node, 1, moved.astype(indices.dtype).reshape(() if indices.ndim == 0 else -1))

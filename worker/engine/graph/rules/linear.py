@@ -1,12 +1,13 @@
 """Matrix products with a stored operand: Gemm, MatMul and their quantised forms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from worker.engine.graph.channels import Boundary, Source, fresh
 from worker.engine.graph.constants import attribute
+from worker.engine.graph.surgery import Edit, Operation, surgery
 from worker.engine.graph.trace import Trace, label, rule
 from worker.engine.graph.views import Reshape, WeightView, transposed
 
@@ -105,3 +106,16 @@ def quantised_matmul(node: ir.Node, trace: Trace) -> None:
 def quantised_gemm(node: ir.Node, trace: Trace) -> None:
     """ONNX Runtime's QGemm, same operand order as QLinearMatMul."""
     _quantised(node, trace, (0, 3, 4, 5), transposed_b=bool(attribute(node, "transB", 0)))
+
+
+@surgery("Gemm", "MatMul")
+def cut_product(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Rows and columns of the weight, wherever it stands, and Gemm's bias."""
+    for use in operation.uses.get(node, []):
+        outputs = np.flatnonzero(operation.kept.outputs(use)[0])
+        inputs = np.flatnonzero(operation.kept.inputs(use)[0])
+        right = operation.constants.view(node.inputs[1]) is not None
+        rows_are_outputs = not right or (node.op_type == "Gemm" and bool(attribute(node, "transB", 0)))
+        axes = {-2: outputs, -1: inputs} if rows_are_outputs else {-2: inputs, -1: outputs}
+        yield from operation.cut(node, 1 if right else 0, axes)
+        yield from operation.cut(node, 2, {-1: outputs})

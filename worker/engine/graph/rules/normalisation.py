@@ -1,10 +1,13 @@
 """Normalisation: what is multiplied on each channel becomes a slope."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
 from worker.engine.graph.channels import ChannelMap, Floats, scaled
 from worker.engine.graph.constants import attribute
+from worker.engine.graph.surgery import Edit, Operation, surgery
 from worker.engine.graph.trace import Trace, rule
 
 
@@ -39,15 +42,23 @@ def batch_norm(node: ir.Node, trace: Trace) -> None:
     _scale_by(node, trace, slope, 1)
 
 
-@rule("InstanceNormalization", "GroupNormalization")
+@rule("GroupNormalization")
+def group_norm(node: ir.Node, trace: Trace) -> None:
+    """γ counts (per group in opset 18); the statistics mix the channels of a group, so they must stay."""
+    trace.freeze(trace.channels(node.inputs[0]), "GroupNormalization mixes them")
+    channel_norm(node, trace)
+
+
+@rule("InstanceNormalization")
 def channel_norm(node: ir.Node, trace: Trace) -> None:
-    """γ counts; the statistics come from the data. GroupNorm's γ of opset 18 is per group."""
+    """γ counts; the statistics come from the data."""
     _scale_by(node, trace, _vector(trace, node.inputs[1]), 1)
 
 
 @rule("LayerNormalization", "RMSNormalization")
 def layer_norm(node: ir.Node, trace: Trace) -> None:
-    """γ over the last axes."""
+    """γ over the last axes. The statistics are taken over all channels."""
+    trace.freeze(trace.channels(node.inputs[0]), f"{node.op_type} takes its statistics over them")
     _scale_by(node, trace, _vector(trace, node.inputs[1]), -1)
 
 
@@ -59,5 +70,15 @@ def simplified_layer_norm(node: ir.Node, trace: Trace) -> None:
 
 @rule("LRN", "LpNormalization", "MeanVarianceNormalization")
 def plain_norm(node: ir.Node, trace: Trace) -> None:
-    """No parameters: channels stay what they are."""
+    """No parameters: channels stay what they are, and all of them must stay."""
+    trace.freeze(trace.channels(node.inputs[0]), f"{node.op_type} mixes them")
     trace.put(node.outputs[0], trace.channels(node.inputs[0]))
+
+
+@surgery("BatchNormalization", "InstanceNormalization")
+def cut_norm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Every parameter is a vector over the channels."""
+    kept = operation.kept.axes(node.outputs[0]).get(1)
+    if kept is not None:
+        for index in range(1, len(node.inputs)):
+            yield from operation.cut(node, index, {0: kept})

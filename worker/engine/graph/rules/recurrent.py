@@ -1,10 +1,13 @@
 """LSTM, GRU, RNN: both weight matrices are layers; the state that comes out is a boundary."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
 from worker.engine.graph.channels import Boundary, Ints
 from worker.engine.graph.constants import attribute
+from worker.engine.graph.surgery import Edit, Operation, surgery
 from worker.engine.graph.trace import Trace, rule
 
 _REASON = "the state of a recurrent operator"
@@ -29,3 +32,11 @@ def recurrent(node: ir.Node, trace: Trace) -> None:
         trace.use(node, view, incoming, inputs=_inputs(directions, size), source=None, positions=steps)
     for value in node.outputs:
         trace.put(value, Boundary(_REASON))
+
+
+@surgery("LSTM", "GRU", "RNN")
+def cut_recurrent(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Fewer features come in; the state keeps its size."""
+    for use in operation.uses.get(node, []):
+        if use.view.value is node.inputs[1]:
+            yield from operation.cut(node, 1, {2: np.flatnonzero(operation.kept.inputs(use)[0])})

@@ -1,9 +1,12 @@
 """Pooling, resizing and reductions: channels pass unless the channel axis itself is reduced."""
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
 from worker.engine.graph.channels import Boundary, ChannelMap
 from worker.engine.graph.constants import attribute
+from worker.engine.graph.surgery import Edit, Operation, surgery
 from worker.engine.graph.trace import Trace, rule
 
 
@@ -45,7 +48,8 @@ def reduce(node: ir.Node, trace: Trace) -> None:
     axes = _axes(node, trace, len(shape))
     if axes is None or set(axes) & set(channels.axes):
         if node.op_type.startswith("Arg"):
-            trace.read(node.inputs[0])
+            trace.read(node.inputs[0], f"{node.op_type} over the channels")
+        trace.freeze(channels, f"{node.op_type} is taken over them")
         trace.put(node.outputs[0], Boundary("a reduction over the channels"))
         return
     if attribute(node, "keepdims", 1):
@@ -75,3 +79,9 @@ def about_shape(node: ir.Node, trace: Trace) -> None:
     """Only the shape is read, or nothing: no channel passes."""
     for value in node.outputs:
         trace.put(value, Boundary("computed from shapes"))
+
+
+@surgery("Resize")
+def cut_sizes(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Resize by sizes names the channels too."""
+    yield from operation.target(node, 3, node.outputs[0])

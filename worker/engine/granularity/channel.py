@@ -1,0 +1,110 @@
+"""Whole channels, coupled over the layers that share them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+from pydantic import Field
+
+from worker.engine.errors import NothingPrunableError
+from worker.engine.granularity.base import Block, Granularity, ScoreLayer
+from worker.engine.granularity.selection import largest
+from worker.engine.graph.analysis import Graph
+from worker.engine.graph.channels import Source
+from worker.engine.graph.groups import ChannelGroup, couple
+from worker.engine.graph.kept import Kept
+from worker.engine.graph.layer import Layer
+from worker.engine.types import BlockPlan, LayerPlan, Mask, Plan, Scores
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ChannelBlock(Block):
+    """A group of coupled channels."""
+
+    group: ChannelGroup
+
+
+@final
+class Channel(Granularity):
+    """Output channels (filters, hidden features) go as a whole, with every weight that makes or reads them
+    and every per-channel parameter on the way. Channels that meet (a residual add) go together. The file
+    really gets smaller: this is what makes dense kernels faster. A target in `sparsity` is the share of
+    channels removed from every group."""
+
+    name: ClassVar[str] = "channel"
+
+    round_to: int = Field(default=1, ge=1, le=1024)
+    """Keep a multiple of so many channels per group, where the group is wide enough."""
+    minimum: int = Field(default=1, ge=1)
+    """Keep at least so many channels per group."""
+
+    def blocks(self, graph: Graph) -> tuple[Block, ...]:
+        coupling = couple(graph)
+        if not coupling.groups:
+            reasons = "; ".join(f"{name}: {why}" for name, why in list(coupling.frozen.items())[:3])
+            raise NothingPrunableError(f"no channel can be removed from the model ({reasons})")
+        return tuple(ChannelBlock(group.name, group.layers, group) for group in coupling.groups)
+
+    def pool(self, block: Block, score: ScoreLayer) -> Scores:
+        """Sum, over the layers that make a unit, of the scores of the weights that make it."""
+        group = _group(block)
+        total = np.zeros(group.units)
+        for layer in block.layers:
+            scores = score(layer)
+            finite = np.where(np.isfinite(scores), scores, 0.0)
+            per_output = finite.reshape(*finite.shape[:2], -1).sum(axis=2).reshape(-1)
+            for use in layer.uses[:1]:
+                members = (
+                    group.members[use.source] if use.source is not None else np.full(per_output.size, -1)
+                )
+                np.add.at(total, members[members >= 0], per_output[members >= 0])
+        return total
+
+    def choose(self, block: Block, scores: Scores, count: int) -> tuple[Mask, float | None]:
+        return largest(scores, self.width(scores.size, count))
+
+    def width(self, units: int, count: int) -> int:
+        """The wanted count, rounded to the nearest multiple of `round_to`, within bounds."""
+        rounded = max(self.round_to, round(count / self.round_to) * self.round_to)
+        return min(units, max(self.minimum, count if units < self.round_to else rounded))
+
+    def plan(self, graph: Graph, blocks: Sequence[Block], plans: Mapping[str, BlockPlan]) -> Plan:
+        kept = Kept(graph, _kept_units((_group(block), plans[block.name].units) for block in blocks))
+        named = {layer.name: plans[block.name] for block in blocks for layer in block.layers}
+        layers = tuple(_layer_plan(kept, layer, named.get(layer.name)) for layer in graph.layers)
+        return Plan(layers, tuple(plans[block.name] for block in blocks))
+
+
+def kept_channels(graph: Graph, plan: Plan) -> Kept:
+    """What is left of every tensor by a plan of this granularity."""
+    groups = {group.name: group for group in couple(graph).groups}
+    return Kept(graph, _kept_units([(groups[item.block], item.units) for item in plan.channels]))
+
+
+def _group(block: Block) -> ChannelGroup:
+    if not isinstance(block, ChannelBlock):
+        raise TypeError("a block of another granularity")
+    return block.group
+
+
+def _kept_units(chosen: Iterable[tuple[ChannelGroup, Mask]]) -> dict[Source, Mask]:
+    """Kept units of every source; frozen ones always stay."""
+    return {
+        source: np.where(members >= 0, units[members], True)
+        for group, units in chosen
+        for source, members in group.members.items()
+    }
+
+
+def _layer_plan(kept: Kept, layer: Layer, plan: BlockPlan | None) -> LayerPlan:
+    """What stays of a weight: kept outputs by kept inputs."""
+    use = layer.uses[0]
+    keep = kept.outputs(use)[:, :, None] & kept.inputs(use)[:, None, :]
+    shape = layer.view.seen_shape()
+    taps = (1,) * (len(shape) - 3)
+    full = np.broadcast_to(keep.reshape(*keep.shape, *taps), shape)
+    if plan is None:
+        return LayerPlan(layer.name, full, None)
+    return LayerPlan(layer.name, full, plan.requested, plan.threshold, plan.scores)

@@ -1,0 +1,28 @@
+"""The result of analysing a network: layers, channel maps, and what binds channels to each other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from worker.engine.graph.channels import Channels
+from worker.engine.graph.layer import Consumer, Frozen, Layer, Tie
+from worker.engine.graph.shapes import Shapes
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The one analysis. `layers` may be pruned; `refused` are layers that may not, each with its reason."""
+
+    layers: tuple[Layer, ...]
+    refused: tuple[Layer, ...]
+    consumers: tuple[Consumer, ...]
+    boundaries: dict[str, str]
+    maps: Mapping[ir.Value, Channels] = field(default_factory=dict)
+    frozen: tuple[Frozen, ...] = ()
+    ties: tuple[Tie, ...] = ()
+    shapes: Shapes = field(default_factory=lambda: Shapes({}))
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name; raises KeyError."""
+        return next(layer for layer in self.layers if layer.name == name)

@@ -1,0 +1,124 @@
+"""Taking channels out of a file: what must change at each node so that smaller tensors still fit.
+
+A surgery rule stands beside the channel rule of its operator family in `rules/` and yields edits. An
+operator without one needs none: it takes whatever number of channels comes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import onnx_ir as ir
+
+from worker.engine.formats.base import Network
+from worker.engine.formats.edits import Edit, SetAttribute, SetOperand
+from worker.engine.graph.analysis import Graph
+from worker.engine.graph.constants import Constants
+from worker.engine.graph.kept import Axes, Kept
+from worker.engine.graph.layer import LayerUse
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Surgery = Callable[[ir.Node, "Operation"], Iterator[Edit]]
+
+_RULES: dict[tuple[str, str], Surgery] = {}
+
+
+def surgery(*ops: str, domain: str = "") -> Callable[[Surgery], Surgery]:
+    """Register what operators of one family need."""
+
+    def register(function: Surgery) -> Surgery:
+        for op in ops:
+            _RULES[domain, op] = function
+        return function
+
+    return register
+
+
+@final
+@dataclass(frozen=True)
+class Operation:
+    """One removal of channels from one network."""
+
+    kept: Kept
+    network: Network
+    constants: Constants
+    uses: dict[ir.Node, list[LayerUse]]
+
+    def cut(self, node: ir.Node, index: int, axes: Axes) -> Iterator[Edit]:
+        """A stored operand with only the kept indices along some of its axes (negative ones from the end)."""
+        view = self.constants.view(node.inputs[index]) if index < len(node.inputs) else None
+        if view is None:
+            return
+        array = view.forward(self.network.read(view.value))
+        for axis, indices in axes.items():
+            if array.ndim and array.shape[axis] > 1 and len(indices) < array.shape[axis]:
+                array = np.take(array, indices, axis=axis)
+        if array.shape != view.seen_shape():
+            yield SetOperand(node, index, np.ascontiguousarray(array))
+
+    def broadcast(self, node: ir.Node, index: int, result: ir.Value) -> Iterator[Edit]:
+        """A stored operand that broadcasts against a result whose axes lose indices."""
+        view = self.constants.view(node.inputs[index])
+        shape = self.kept.graph.shapes.of(result)
+        if view is None or shape is None:
+            return
+        shift = len(shape) - len(view.seen_shape())
+        axes = {axis - shift: kept for axis, kept in self.kept.axes(result).items() if axis >= shift}
+        yield from self.cut(node, index, axes)
+
+    def target(self, node: ir.Node, index: int, result: ir.Value) -> Iterator[Edit]:
+        """A shape operand (of Reshape, Expand, Resize): constant sizes of axes that lose indices follow."""
+        changed = {axis: len(kept) for axis, kept in self.kept.axes(result).items()}
+        if not changed or index >= len(node.inputs):
+            return
+        operand = node.inputs[index]
+        if operand is not None and self.constants.view(operand) is not None:
+            yield from self._resized(node, index, 0, changed)
+            return
+        producer = None if operand is None else operand.producer()
+        if producer is not None and producer.op_type == "Concat":
+            yield from self._resized_parts(producer, changed)
+
+    def _resized_parts(self, concat: ir.Node, changed: dict[int, int]) -> Iterator[Edit]:
+        """A shape put together by Concat: only its stored parts can hold a count."""
+        start = 0
+        for index, part in enumerate(concat.inputs):
+            known = self.constants.array(part)
+            if known is None:
+                return
+            if self.constants.view(part) is not None:
+                yield from self._resized(concat, index, start, changed)
+            start += known.size
+
+    def _resized(self, node: ir.Node, index: int, start: int, changed: dict[int, int]) -> Iterator[Edit]:
+        sizes = self.constants.array(node.inputs[index])
+        if sizes is None:
+            return
+        new = sizes.copy()
+        for axis, size in changed.items():
+            if start <= axis < start + new.size and new.reshape(-1)[axis - start] > 0:
+                new.reshape(-1)[axis - start] = size
+        if not np.array_equal(new, sizes):
+            yield SetOperand(node, index, new)
+
+
+def operate(graph: Graph, network: Network, kept: Kept) -> list[Edit]:
+    """Every edit that takes out of the network what `kept` does not keep."""
+    operation = Operation(kept, network, Constants(network, graph.shapes), {})
+    for layer in (*graph.layers, *graph.refused):
+        for use in layer.uses:
+            operation.uses.setdefault(use.node, []).append(use)
+    edits: list[Edit] = []
+    for node in network.structure.graph:
+        rule = _RULES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
+        if rule is not None and _touched(node, kept):
+            edits.extend(rule(node, operation))
+    return edits
+
+
+def _touched(node: ir.Node, kept: Kept) -> bool:
+    return any(kept.axes(value) for value in (*node.inputs, *node.outputs))
+
+
+__all__ = ["Edit", "Operation", "SetAttribute", "SetOperand", "operate", "surgery"]
