@@ -56,8 +56,9 @@ def test_weights_bars_are_the_counts() -> None:
     drawing = svg.weight_histogram(before, None)
     assert drawing is not None
     (path,) = (item.get("d", "") for item in ET.fromstring(drawing.svg).iter("path"))
-    scale = 72 / 8
-    assert areas(path) == [(0, 57.5, 4 * scale), (57.5, 115, 8 * scale), (115, 230, 2 * scale)]
+    assert [(left, right) for left, right, _ in areas(path)] == [(0, 57.5), (57.5, 115), (115, 230)]
+    heights = [height / 72 for _, _, height in areas(path)]
+    assert [height**2 for height in heights] == pytest.approx([4 / 8, 8 / 8, 2 / 8], abs=1e-3)
     assert not drawing.clipped
 
 

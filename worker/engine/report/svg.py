@@ -147,7 +147,7 @@ _WIDTH, _HEIGHT, _FLOOR, _TOP = 230, 96, 78, 6
 
 
 def _heights(most: int) -> Callable[[float], float]:
-    """Pixels for a count. Square roots, for on a linear scale the few weights that are kept cannot be seen."""
+    """Pixels for a count. Square roots, for on a linear scale the few weights kept cannot be seen."""
     linear = Axis(0, math.sqrt(most), -(_FLOOR - _TOP), _FLOOR)
     return lambda count: linear(math.sqrt(count))
 
