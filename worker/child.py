@@ -25,7 +25,7 @@ from worker.sandbox import SandboxMode, enter, tighten
 
 Engine = Callable[[ChildOrder, Path, Callable[[ChildEvent], None]], ChildResult]
 
-ENGINE = "worker.engine.orders:run_order"
+ENGINE = "worker.screening:run_order"
 PRELOAD = "torch,torch.onnx,onnx,onnxruntime"
 
 _OUT_OF_MEMORY = JobError(

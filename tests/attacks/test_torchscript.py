@@ -33,10 +33,11 @@ def test_reading_at_load_is_a_violation(arena: Arena) -> None:
 
 
 def test_writing_at_load_writes_nothing(arena: Arena, tmp_path: Path) -> None:
-    """Torch ignores that the write was refused, so how the job ends is up to what follows."""
+    """Torch ignores that its write was refused; only the look at the code finds the attempt."""
     escaped = tmp_path / "escaped"
-    arena.naive(hostile.writer(escaped), TORCHSCRIPT)
-    arena.real(hostile.writer(escaped), TORCHSCRIPT)
+    assert code(arena.naive(hostile.writer(escaped), TORCHSCRIPT)) is ErrorCode.NEEDS_LABELS
+    assert not escaped.exists()
+    assert code(arena.real(hostile.writer(escaped), TORCHSCRIPT)) is ErrorCode.SANDBOX_VIOLATION
     assert not escaped.exists()
 
 
