@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 _BUSY_SECONDS = 20
 _STATEMENT_MILLISECONDS = 10_000
+# Twenty connections for each process; a default PostgreSQL has a hundred.
+_POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 15, "pool_timeout": 20}
 _REREAD_DELAYS = (0.0, 0.2, 1.0)
 _READ_ONLY = "lookahead_read_only"
 
@@ -126,9 +128,7 @@ def _engine(url: URL) -> Engine:
     engine = create_engine(
         url,
         json_serializer=to_json,
-        pool_size=10,
-        max_overflow=30,
-        pool_timeout=10,
+        **_POOL,
         pool_pre_ping=True,
         connect_args={"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10},
     )
@@ -152,9 +152,7 @@ def _sqlite(url: URL) -> Engine:
     engine = create_engine(
         url,
         json_serializer=to_json,
-        pool_size=10,
-        max_overflow=30,
-        pool_timeout=10,
+        **_POOL,
         connect_args={"timeout": _BUSY_SECONDS},
     )
     event.listen(engine, "connect", _prepare_sqlite)
@@ -174,8 +172,8 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     """Switch to write-ahead logging. SQLite does not wait for other processes here, so we do."""
     for _ in range(200):
         try:
-            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
-                return
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
