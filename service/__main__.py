@@ -3,11 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import final
 
 import uvicorn
 from pydantic import ValidationError
 
 from service.app import create_app
+from service.context import Context
 from service.settings import ServiceSettings
 from store.errors import StoreError
 
@@ -22,16 +25,31 @@ def main() -> int:
     except (ValidationError, StoreError, OSError) as error:
         sys.stderr.write(f"lookahead service: {error}\n")
         return 2
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        log_level="info",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    return 0
+    server = Server(config, app.state.context)
+    server.run()
+    return 0 if server.started else 2
+
+
+@final
+class Server(uvicorn.Server):
+    """uvicorn, telling event streams to end when the process is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, context: Context) -> None:
+        super().__init__(config)
+        self._stopping = context.stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the signal."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def _settings() -> ServiceSettings:

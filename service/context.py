@@ -1,7 +1,8 @@
 """What every endpoint works with: settings, store, doorbell, catalogue and metrics, made once per process."""
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, final
 
 from fastapi import Depends
@@ -27,6 +28,8 @@ class Context:
     metrics: Metrics
     signer: Signer
     load_catalogue: Callable[[], Catalogue]
+    #: Set when the process is told to stop: streams and waits then end instead of being cut.
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def catalogue(self) -> Catalogue:
         """The method catalogue. Raises `CatalogueError` (503) where it is missing or damaged."""

@@ -17,13 +17,16 @@ _BATCH = 500
 
 
 async def wait_for_end(context: Context, read: Callable[[], JobRecord], seconds: float) -> JobRecord:
-    """The job as soon as it has ended, or as it is after `seconds`. `read` blocks and runs in a thread."""
+    """The job as soon as it has ended, or as it is after `seconds` or when the process is to stop.
+
+    `read` blocks and runs in a thread.
+    """
     deadline = time.monotonic() + seconds
     pause = context.settings.poll_seconds
     while True:
         job = await run_sync(read)
         left = deadline - time.monotonic()
-        if job.status.finished or left <= 0:
+        if job.status.finished or left <= 0 or context.stopping.is_set():
             return job
         await anyio.sleep(min(pause, left))
         pause = min(pause * 1.2, max(_SLOWEST_POLL, context.settings.poll_seconds))
@@ -52,7 +55,7 @@ class EventStream:
             if events:
                 self._after = events[-1].id
                 quiet_since = time.monotonic()
-            elif finished:
+            elif finished or self._context.stopping.is_set():
                 return
             elif time.monotonic() - quiet_since >= self._context.settings.heartbeat_seconds:
                 quiet_since = time.monotonic()
