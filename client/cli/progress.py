@@ -138,7 +138,7 @@ class Bar(Reporter):
         self._progress.update(self._task, completed=done, total=total, figures=f"{megabytes(done)}{of}")
 
     def counted(self, done: int, total: int | None, unit: str) -> None:
-        figures = screen.clean(f"{done}{f'/{total}' if total else ''} {unit}")
+        figures = screen.clean(f"{done}{f'/{total}' if total else ''} {unit}".rstrip())
         self._progress.update(self._task, completed=done, total=total, figures=figures)
 
     def say(self, text: str) -> None:

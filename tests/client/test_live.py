@@ -8,15 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import anyio
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from api_schemas.events import EventType
 from api_schemas.jobs import JobStatus
@@ -28,38 +24,19 @@ from client import (
     NotFoundError,
     UnauthorizedError,
 )
+from tests.client.models import save_data, save_mlp, sparsity
 
 pytestmark = pytest.mark.slow
 
 KEY = "k" * 32
-SIZES = (4, 32, 32, 3)
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``m.onnx``, a small MLP, and ``d.npz``, labelled data for it."""
     place = tmp_path_factory.mktemp("files")
-    random = np.random.default_rng(0)
-    nodes, weights, last = [], [], "x"
-    for index, (inside, outside) in enumerate(pairwise(SIZES)):
-        weight = random.normal(size=(outside, inside)).astype(np.float32)
-        weights.append(numpy_helper.from_array(weight, f"w{index}"))
-        nodes.append(
-            helper.make_node("Gemm", [last, f"w{index}"], [f"h{index}"], name=f"fc{index}", transB=1)
-        )
-        last = f"h{index}"
-        if outside != SIZES[-1]:
-            nodes.append(helper.make_node("Relu", [last], [f"r{index}"]))
-            last = f"r{index}"
-    sides = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
-        for name, size in (("x", SIZES[0]), (last, SIZES[-1]))
-    ]
-    graph = helper.make_graph(nodes, "mlp", sides[:1], sides[1:], weights)
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), place / "m.onnx")
-    data = {"x": random.normal(size=(40, 4)).astype(np.float32), "targets": random.integers(0, 3, 40)}
-    np.savez(place / "d.npz", **data)
+    save_mlp(place / "m.onnx")
+    save_data(place / "d.npz")
     return place
 
 
@@ -102,9 +79,7 @@ def test_one_call_from_file_to_file(client: Lookahead, files: Path, tmp_path: Pa
     report = client.report(job.id)
     path = client.download(job.id, tmp_path)
     assert report.after.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    weights = [numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer]
-    zeros = sum(int((weight == 0).sum()) for weight in weights)
-    assert zeros / sum(weight.size for weight in weights) == pytest.approx(0.5, abs=0.002)
+    assert sparsity(path) == pytest.approx(0.5, abs=0.002)
     assert report.accuracy is not None
     assert "<html" in client.report_page(job.id)
     assert client.jobs(status=JobStatus.SUCCEEDED).items[0].id == job.id

@@ -1,0 +1,77 @@
+"""Progress: who sees what."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from api_schemas.events import Event
+from client.cli import progress, screen
+from client.cli.progress import Bar, Lines, Quiet, Reporter, megabytes, reporter
+from tests.client import answers
+
+EVENTS = [
+    answers.event(1, "status", status="running"),
+    answers.event(2, "stage", stage="scoring"),
+    answers.event(3, "stage", stage="scoring"),
+    answers.event(4, "progress", done=3, total=8, unit="layers"),
+    answers.event(5, "progress", done=4),
+    answers.event(6, "metric", name="loss", value=1.0),
+    answers.event(7, "warning", message="odd\x1b[2J"),
+]
+
+
+def _play(told: Reporter) -> None:
+    with told:
+        told.bytes_moved(1, 2)
+        told.bytes_moved(2_500_000, None)
+        for event in EVENTS:
+            told.event("job", Event.model_validate(event))
+
+
+def test_lines_say_each_step_once(capsys: pytest.CaptureFixture[str]) -> None:
+    _play(Lines())
+    assert capsys.readouterr().err == "running\nscoring\nwarning: odd\N{REPLACEMENT CHARACTER}[2J\n"
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    _play(Quiet())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_leaves_only_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen_file = io.StringIO()
+    console = Console(file=screen_file, force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr(screen, "errors_console", lambda: console)
+    bar = Bar()
+    shown: list[str] = []
+    real = bar._progress.update
+    monkeypatch.setattr(
+        bar._progress, "update", lambda *a, **k: (shown.append(k["figures"]), real(*a, **k))[1]
+    )
+    _play(bar)
+    assert shown == ["0.0 kB of 0.0 kB", "2.5 MB", "3/8 layers", "4 "]
+    assert "warning: odd\N{REPLACEMENT CHARACTER}[2J" in screen_file.getvalue()
+    assert bar._progress.finished or not bar._progress.live.is_started
+
+
+@pytest.mark.parametrize(
+    ("quiet", "terminal", "kind"), [(True, True, Quiet), (False, False, Lines), (False, True, Bar)]
+)
+def test_which_one(monkeypatch: pytest.MonkeyPatch, quiet: bool, terminal: bool, kind: type[Any]) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(file, "isatty", lambda: terminal)
+    monkeypatch.setattr(progress.sys, "stderr", file)
+    monkeypatch.setattr(screen, "errors_console", lambda: Console(file=file, force_terminal=terminal))
+    found = reporter(quiet=quiet)
+    found.close()
+    assert type(found) is kind
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0.0 kB"), (99_999, "100.0 kB"), (100_000, "0.1 MB"), (2_000_000_000, "2000.0 MB")],
+)
+def test_bytes_for_people(count: int, text: str) -> None:
+    assert megabytes(count) == text
