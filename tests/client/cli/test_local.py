@@ -16,7 +16,9 @@ from tests.client.models import save_data, save_mlp, sparsity
 WRITES = """
 import json, pathlib, sys
 out = pathlib.Path(sys.argv[1]); out.mkdir()
-(out / "p.onnx").write_bytes(b"pruned"); (out / "r.json").write_text({report!r}); (out / "r.html").write_text("page")
+(out / "p.onnx").write_bytes(b"pruned")
+(out / "r.json").write_text({report!r})
+(out / "r.html").write_text("page")
 print(json.dumps({result!r}))
 """
 

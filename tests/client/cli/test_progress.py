@@ -51,7 +51,7 @@ def test_a_bar_leaves_only_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         bar._progress, "update", lambda *a, **k: (shown.append(k["figures"]), real(*a, **k))[1]
     )
     _play(bar)
-    assert shown == ["0.0 kB of 0.0 kB", "2.5 MB", "3/8 layers", "4 "]
+    assert shown == ["0.0 kB of 0.0 kB", "2.5 MB", "3/8 layers", "4"]
     assert "warning: odd\N{REPLACEMENT CHARACTER}[2J" in screen_file.getvalue()
     assert bar._progress.finished or not bar._progress.live.is_started
 
