@@ -128,26 +128,25 @@ def _path(node: Any) -> str:
 
 def structure_of(layers: Sequence[Layer], names: TensorNames) -> ir.Model:
     """One node for each layer, with nothing between them."""
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": 17}, name="layers")
+    add_layers(graph, layers, names)
+    return ir.Model(graph, ir_version=8)
+
+
+def add_layers(graph: ir.Graph, layers: Sequence[Layer], names: TensorNames) -> list[ir.Value]:
+    """Add a node for each layer, reading an input of its own; returns the new initializers."""
     stored: dict[str, ir.Value] = {}
-    inputs: list[ir.Value] = []
-    nodes: list[ir.Node] = []
     for layer in layers:
         for name in layer.weights:
             if name not in stored:
                 stored[name] = initializer(name, names)
+                graph.register_initializer(stored[name])
         data = _data(layer, stored[layer.weights[0]])
-        inputs.append(data)
-        nodes.extend(_nodes(layer, data, [stored[name] for name in layer.weights]))
-    outputs = [output for node in nodes if node.name for output in node.outputs[:1]]
-    graph = ir.Graph(
-        inputs,
-        outputs,
-        nodes=nodes,
-        initializers=list(stored.values()),
-        opset_imports={"": 17},
-        name="layers",
-    )
-    return ir.Model(graph, ir_version=8)
+        graph.inputs.append(data)
+        nodes = _nodes(layer, data, [stored[name] for name in layer.weights])
+        graph.extend(nodes)
+        graph.outputs.append(nodes[-1].outputs[0])
+    return list(stored.values())
 
 
 def initializer(name: str, names: TensorNames) -> ir.Value:

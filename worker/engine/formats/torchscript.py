@@ -21,7 +21,7 @@ from worker.engine.formats.registry import register
 from worker.engine.formats.torch_archive import TensorPlace, TorchArchive
 from worker.engine.formats.torch_binding import bind, in_use
 from worker.engine.formats.torch_export import export
-from worker.engine.formats.torch_layers import LayerFinder
+from worker.engine.formats.torch_layers import LayerFinder, add_layers
 from worker.engine.formats.torch_layers import structure_of as structure_of_layers
 from worker.engine.formats.torch_module import (
     Calls,
@@ -31,6 +31,7 @@ from worker.engine.formats.torch_module import (
     output_names,
 )
 from worker.engine.formats.torch_names import TensorNames
+from worker.engine.formats.torch_record import record
 from worker.engine.formats.torch_recurrent import restore_parameters
 from worker.engine.formats.torch_signature import Argument, arguments_of, examples, flattened
 
@@ -81,12 +82,13 @@ class TorchscriptNetwork(Network):
         trial: _Trial | None,
         problem: str | None,
     ) -> None:
-        """Set structure and warning: the exported graph, or the layers one by one and why."""
+        """Set structure and warning: the exported graph, else that of a run, else only layers and why."""
         self.structure_warning = None
         if trial is not None:
-            problem = self._export(module, arguments, trial)
+            problem = self._exported(module, arguments, trial) and self._followed(module, arguments, trial)
         if problem is not None:
-            self.structure = structure_of_layers(LayerFinder(module, self._names).layers(), self._names)
+            layers = LayerFinder(module, self._names).layers()
+            self.structure = structure_of_layers(layers, self._names)
             self._stored = {value: value.name or "" for value in self.structure.graph.initializers.values()}
             self.structure_warning = self._explained(problem)
 
@@ -95,10 +97,10 @@ class TorchscriptNetwork(Network):
             return "the weights are packed inside quantised operators, where they cannot be pruned"
         return f"the model's graph is not known ({problem}), {_APART}"
 
-    def _export(
+    def _exported(
         self, module: torch.jit.ScriptModule, arguments: Sequence[Argument], trial: _Trial
     ) -> str | None:
-        """Set the structure from the exporter; returns why not when it cannot."""
+        """Set the structure from the exporter; says why not when it cannot."""
         try:
             proto = export(module, trial.examples, [a.name for a in arguments if a.is_tensor and a.fed])
             structure = structure_of(proto, Path())
@@ -106,12 +108,31 @@ class TorchscriptNetwork(Network):
             return str(error)
         stored = bind(structure, self._names)
         restore_parameters(structure.graph, list(stored))
+        return self._take(structure, stored)
+
+    def _followed(
+        self, module: torch.jit.ScriptModule, arguments: Sequence[Argument], trial: _Trial
+    ) -> str | None:
+        """Set the structure from a run, with the layers it did not reach; says why not when it cannot."""
+        try:
+            structure, stored = record(module, trial.examples, [a.name for a in arguments], self._names)
+        except Exception as error:  # code of the file runs here and may raise anything
+            raise_if_memory(error)
+            return first_line(error)
+        problem = self._take(structure, stored)
+        if problem is None:
+            known = set(self._stored.values())
+            layers = LayerFinder(module, self._names).layers()
+            apart = [layer for layer in layers if known.isdisjoint(layer.weights)]
+            added = add_layers(structure.graph, apart, self._names)
+            self._stored |= {value: value.name or "" for value in added}
+        return problem
+
+    def _take(self, structure: ir.Model, stored: dict[ir.Value, str]) -> str | None:
+        """Keep a structure with what it uses of the archive; a graph without any weight is none."""
         RemoveUnusedNodesPass()(structure)
-        self._stored = in_use(stored)
-        if not self._stored:
-            return "the exporter leaves out its weights"
-        self.structure = structure
-        return None
+        self.structure, self._stored = structure, in_use(stored)
+        return None if self._stored else "it leaves out the weights"
 
     def read(self, value: ir.Value) -> Array:
         """The tensor in its own dtype, from the archive where it is stored there."""
