@@ -14,6 +14,7 @@ from tests.store.conftest import OpenStore
 def publish(store: Store, content: str) -> BlobRef:
     path = store.blobs.staging_dir() / "x"
     path.write_text(content)
+    os.utime(path, (0, 0))  # an upload that took long; it is fresh from when it is published
     return store.blobs.publish(path, "x")
 
 
