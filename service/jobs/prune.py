@@ -16,7 +16,7 @@ from service.jobs.checks import Files
 from service.jobs.endpoints import ACCEPTED, IdempotencyHeader, accepted_headers
 from service.jobs.service import JobService, idempotency_key, shown
 from service.json_values import parse_json
-from service.models.service import ModelService, is_multipart, model_of_form
+from service.models.service import ModelService, check_model, is_multipart, model_of_form
 from service.problems import json_pointer, problems
 from service.transfer.incoming import Received, body_chunks, staging
 from service.transfer.multipart import Form, MultipartReceiver
@@ -100,7 +100,8 @@ def submit_files(
 
 
 def _store(context: Context, model: Received, dataset: Received | None) -> Files:
-    """The dataset first: it is the one that is more often refused."""
+    """Both are checked before either is kept, so a refused call leaves neither behind."""
+    check_model(model, context)
     stored = DatasetService(context).add(dataset) if dataset else None
     return Files(ModelService(context).add(model), stored)
 

@@ -68,6 +68,7 @@ def test_a_bad_request_part_stores_nothing(
     [
         ({"file": b"no model"}, 415),
         ({"file": onnx_bytes(), "dataset": b"no data"}, 415),
+        ({"file": b"no model", "dataset": digits()}, 415),
         ({"dataset": digits()}, 422),
         ({"file": onnx_bytes(), "extra": b""}, 422),
     ],
@@ -76,7 +77,7 @@ def test_bad_files(
     client: TestClient, staging_files: Callable[[], list[Path]], files: dict[str, bytes], status: int
 ) -> None:
     assert prune(client, **files).status_code == status
-    assert client.get("/v1/jobs").json()["items"] == []
+    assert nothing_was_made(client)
     assert staging_files() == []
 
 
