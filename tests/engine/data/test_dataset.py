@@ -1,5 +1,7 @@
 """Datasets of every kind give the same batches, fit a model or say why not, and never hand on bad numbers."""
 
+import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -226,6 +228,10 @@ BAD = {
     "no rows": ({"x": np.ones((0, 3), np.float32)}, [("x", "float32", [None, 3])]),
     "takes 8 rows at a time": ({"x": np.ones((4, 3), np.float32)}, [("x", "float32", [8, 3])]),
     "a single number": ({"x": np.float32(1)}, [("x", "float32", [None])]),
+    "bound to different batches": (
+        {"x": np.ones((8, 3), np.float32), "y": np.ones((8, 3), np.float32)},
+        [("x", "float32", [4, 3]), ("y", "float32", [2, 3])],
+    ),
     "only numbers": ({"x": np.array(["a", "b"])}, [("x", "float32", [None])]),
 }
 
@@ -348,3 +354,109 @@ def test_given_shapes_complete_and_may_not_contradict(tmp_path: Path) -> None:
         load_dataset(path, [X], given={"x": [1, 3, 7]})
     with pytest.raises(NeedsInputsError, match="no input 'q'"):
         load_dataset(path, [X], given={"q": [1]})
+
+
+def test_given_shapes_fix_what_the_file_leaves_open_but_not_the_rows(tmp_path: Path) -> None:
+    open_shape = TensorInfo(name="x", dtype="float32", shape=["N", "height", 2])
+    path = save(tmp_path / "d.npz", arrays(), "npz")
+    assert next(load_dataset(path, [open_shape], given={"x": [1, 3, 2]}).batches(5)).rows == 5
+    with pytest.raises(NeedsDatasetError, match=r"\[N, 4, 2\]"):
+        load_dataset(path, [open_shape], given={"x": [1, 4, 2]})
+
+
+def test_the_type_a_user_gives_counts_for_an_input_without_one(tmp_path: Path) -> None:
+    path = save(tmp_path / "d.npz", arrays(), "npz")
+    unknown = TensorInfo(name="x", dtype="unknown", shape=None)
+    half = load_dataset(path, [unknown], given={"x": InputSpec(dtype="float16")})
+    assert next(half.batches(2)).feeds["x"].dtype == np.float16
+    assert next(load_dataset(path, [unknown]).batches(2)).feeds["x"].dtype == np.float32
+
+
+def test_bound_inputs_tell_the_shape_of_one_row(tmp_path: Path) -> None:
+    dataset = load_dataset(
+        save(tmp_path / "d.npz", arrays(), "npz"),
+        [X, TensorInfo(name="k", dtype="int64", shape=[])],
+        given={"k": InputSpec(value=1)},
+    )
+    assert dataset.input_specs() == {"x": InputSpec(shape=[1, 3, 2], dtype="float32")}
+
+
+def test_an_absent_file_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(NeedsDatasetError, match="cannot be read"):
+        load_dataset(tmp_path / "nothing.npz", [X])
+
+
+def npz_of(path: Path, content: bytes) -> Path:
+    """An archive with one member of these bytes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", content)
+    return path
+
+
+def npy(value: np.ndarray, version: tuple[int, int]) -> bytes:
+    """One array as .npy of a version."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, value, version=version)
+    return stream.getvalue()
+
+
+def test_array_headers_of_version_two_are_read_and_later_ones_refused(tmp_path: Path) -> None:
+    value = arrays()["x"]
+    (column,) = read_columns(npz_of(tmp_path / "two", npy(value, (2, 0))), DatasetFormat.NPZ)
+    np.testing.assert_array_equal(column.read(), value)
+    with pytest.raises(NeedsDatasetError, match="version"):
+        read_columns(npz_of(tmp_path / "three", npy(value, (3, 0))), DatasetFormat.NPZ)
+
+
+@pytest.mark.parametrize("change", [b"", b"abcd"])
+def test_an_array_as_long_as_it_says_or_none(tmp_path: Path, change: bytes) -> None:
+    content = npy(arrays()["x"], (1, 0))
+    wrong = content[:-4] if not change else content + change
+    with pytest.raises(NeedsDatasetError, match="shorter or longer"):
+        read_columns(npz_of(tmp_path / "d", wrong), DatasetFormat.NPZ)
+
+
+def test_a_compressed_array_that_does_not_unpack_is_refused_when_read(tmp_path: Path) -> None:
+    noise = {"x": np.random.default_rng(0).normal(size=(ROWS, 3, 2))}
+    path = save(tmp_path / "d.npz", noise, "npz compressed")
+    content = bytearray(path.read_bytes())
+    content[300:320] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(NeedsDatasetError):
+        list(load_dataset(path, [X]).batches(4))
+
+
+def test_a_parquet_file_with_twins_or_lists_that_change_length_is_refused(tmp_path: Path) -> None:
+    twins = pa.table([pa.array([1.0]), pa.array([2.0])], names=["x", "x"])
+    pq.write_table(twins, tmp_path / "twins")
+    with pytest.raises(NeedsDatasetError, match="two columns of one name"):
+        load_dataset(tmp_path / "twins", [X])
+    lists = [[1.0, 2.0]] * 4096 + [[1.0]] * 4096
+    pq.write_table(pa.table({"x": lists}), tmp_path / "lists")
+    with pytest.raises(NeedsDatasetError, match="differ in length"):
+        load_dataset(tmp_path / "lists", [X])
+
+
+def test_tensors_of_types_that_no_model_takes_are_refused(tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    (tmp_path / "d").write_bytes(len(header).to_bytes(8, "little") + header + b"ab")
+    with pytest.raises(NeedsDatasetError, match="F8_E4M3"):
+        load_dataset(tmp_path / "d", [X])
+
+
+def test_dates_in_parquet_are_no_numbers(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": pa.array([0, 1], pa.timestamp("s"))}), tmp_path / "d")
+    with pytest.raises(NeedsDatasetError, match="only numbers"):
+        load_dataset(tmp_path / "d", [X])
+
+
+def test_records_in_parquet_are_no_numbers(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [{"a": 1.0}, {"a": 2.0}]}), tmp_path / "d")
+    with pytest.raises(NeedsDatasetError, match="only numbers"):
+        load_dataset(tmp_path / "d", [X])
+
+
+def test_an_empty_safetensors_array_is_read_as_empty(tmp_path: Path) -> None:
+    save_file({"x": np.empty((0, 3), np.float32)}, tmp_path / "d")
+    (column,) = read_columns(tmp_path / "d", DatasetFormat.SAFETENSORS)
+    assert column.read().shape == (0, 3)

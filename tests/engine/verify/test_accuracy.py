@@ -179,3 +179,17 @@ def test_nan_among_the_values_gives_no_figure() -> None:
 
 def test_nothing_taken_in_gives_no_figure() -> None:
     assert AccuracyTally(("y",)).report() is None
+
+
+def test_one_hot_must_stay_one_hot() -> None:
+    scores, targets = rng.normal(size=(8, 3)), np.eye(3, dtype=np.int64)[rng.integers(0, 3, 8)]
+    targets[7] = [1, 1, 0]
+    with pytest.raises(NeedsLabelsError, match="one-hot"):
+        report(scores, scores, targets)
+
+
+@pytest.mark.parametrize("targets", [np.full((4,), 0.5), np.zeros((9,), int), np.array(1)])
+def test_values_or_rows_that_fit_no_output_are_refused(targets: np.ndarray) -> None:
+    tally = AccuracyTally(("y",))
+    with pytest.raises(NeedsLabelsError, match="fits no output"):
+        tally.add([rng.normal(size=(4, 3))], [rng.normal(size=(4, 3))], targets)

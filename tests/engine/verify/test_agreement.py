@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics.pairwise import cosine_similarity
 
 from api_schemas.report import DataSource, OutputAgreement
 from worker.engine.verify.agreement import AgreementTally
@@ -37,7 +36,8 @@ def test_figures_equal_those_over_all_rows_at_once(
     flat = [side.reshape(1, -1).astype(np.float64) for side in (before, after)]
     assert found.max_abs_difference == pytest.approx(np.max(np.abs(flat[0] - flat[1])))
     if np.any(before) and np.any(after) and not np.array_equal(before, after):
-        assert found.cosine == pytest.approx(cosine_similarity(*flat)[0, 0], abs=1e-9)
+        apart = flat[0] / np.linalg.norm(flat[0]) - flat[1] / np.linalg.norm(flat[1])
+        assert found.cosine == pytest.approx(1 - float(np.sum(apart**2)) / 2, abs=1e-6)
     same = sum(
         row.index(max(row)) == other.index(max(other))
         for row, other in zip(before.tolist(), after.tolist(), strict=True)
@@ -122,3 +122,15 @@ def test_half_precision_is_summed_in_full() -> None:
 def test_huge_numbers_give_null_not_an_error() -> None:
     values = np.full((2, 2), 1e200)
     assert figures(values, 2 * values).cosine is None
+
+
+def test_an_output_that_the_pruned_file_lacks_is_not_compared() -> None:
+    found = AgreementTally(("a", "b"))
+    found.add([np.ones((2, 2)), np.ones((2, 2))], [np.ones((2, 2))], 2)
+    assert found.report(DataSource.DATASET).outputs[1] == OutputAgreement(name="b")
+
+
+def test_outputs_beyond_the_names_are_numbered() -> None:
+    found = AgreementTally(("a",))
+    found.add([np.ones(2)] * 2, [np.ones(2)] * 2, 2)
+    assert [output.name for output in found.report(DataSource.DATASET).outputs] == ["a", "output 2"]

@@ -74,7 +74,9 @@ def _compared(name: str, old: Facts, new: Facts) -> CheckResult:
 
 
 def _interface(model: ModelProto) -> Facts:
-    values = [("input", model.graph.input), ("output", model.graph.output)]
+    stored = {tensor.name for tensor in model.graph.initializer}
+    fed = [value for value in model.graph.input if value.name not in stored]
+    values = [("input", fed), ("output", list(model.graph.output))]
     return {
         f"{kind} {index}": (value.name, value.type.SerializeToString(deterministic=True))
         for kind, listed in values
@@ -107,9 +109,9 @@ def _scopes(model: ModelProto) -> Iterator[tuple[str, list[NodeProto]]]:
     for function in model.functions:
         name = f"{function.domain}:{function.name}/"
         yield name, list(function.node)
-        for node in function.node:
+        for index, node in enumerate(function.node):
             for attribute in node.attribute:
-                for inner_name, inner in _inner(attribute, f"{name}{node.name}/"):
+                for inner_name, inner in _inner(attribute, f"{name}{node.op_type} {index}/{attribute.name}/"):
                     yield inner_name, list(inner.node)
 
 
