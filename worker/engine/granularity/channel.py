@@ -72,7 +72,7 @@ class Channel(Granularity):
 
     def plan(self, graph: Graph, blocks: Sequence[Block], plans: Mapping[str, BlockPlan]) -> Plan:
         kept = Kept(graph, _kept_units((_group(block), plans[block.name].units) for block in blocks))
-        named = {layer.name: plans[block.name] for block in blocks for layer in block.layers}
+        named = {layer.name: plans[block.name] for block in reversed(blocks) for layer in block.layers}
         layers = tuple(_layer_plan(kept, layer, named.get(layer.name)) for layer in graph.layers)
         return Plan(layers, tuple(plans[block.name] for block in blocks))
 
@@ -90,12 +90,13 @@ def _group(block: Block) -> ChannelGroup:
 
 
 def _kept_units(chosen: Iterable[tuple[ChannelGroup, Mask]]) -> dict[Source, Mask]:
-    """Kept units of every source; frozen ones always stay."""
-    return {
-        source: np.where(members >= 0, units[members], True)
-        for group, units in chosen
-        for source, members in group.members.items()
-    }
+    """Kept units of every source; frozen ones always stay. A source may have units in several groups."""
+    found: dict[Source, Mask] = {}
+    for group, units in chosen:
+        for source, members in group.members.items():
+            keep = np.where(members >= 0, units[members], True)
+            found[source] = keep & found.get(source, np.True_)
+    return found
 
 
 def _layer_plan(kept: Kept, layer: Layer, plan: BlockPlan | None) -> LayerPlan:

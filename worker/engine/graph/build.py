@@ -46,9 +46,17 @@ def _walk(graph: ir.Graph, trace: Trace) -> None:
             continue
         for body in _bodies(node):
             _walk(body, trace)
+            _freeze_all(body, trace)
         _visit(node, trace)
     for value in graph.outputs:
         trace.read(value, "an output of the model")
+
+
+def _freeze_all(body: ir.Graph, trace: Trace) -> None:
+    """Bodies of If, Loop and Scan are scored, but their channels and those they capture stay."""
+    for node in body:
+        for value in (*node.inputs, *node.outputs):
+            trace.freeze(trace.channels(value), "inside the body of an If, Loop or Scan")
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:

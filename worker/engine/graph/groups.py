@@ -6,9 +6,9 @@ demand (groups). Units that anything reads as they are (an output, an operator w
 normalisation over channels) are frozen, with the reason.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -144,44 +144,58 @@ def _bind_rectangle(cells: _Cells, channels: ChannelMap, terms: list[Ints]) -> N
 
 
 def _grouped(graph: Graph, cells: _Cells) -> Coupling:
+    """Classes of cells that lie in the same sources, as often in each, make a group: its units are alike."""
     frozen = {cells.find(cell): reason for cell, reason in cells.reasons.items()}
     owners = {use.source: layer for layer in graph.layers for use in layer.uses if use.source is not None}
-    roots = {
-        s: np.array([cells.find(cells.of(s) + u) for u in range(s.units)]) for s in owners if s is not None
-    }
-    clusters = _clusters(roots)
-    groups: list[ChannelGroup] = []
-    reasons: dict[str, str] = {}
-    for sources in clusters:
-        layers = tuple(dict.fromkeys(owners[source] for source in sources))
-        free = sorted({int(r) for s in sources for r in roots[s] if int(r) not in frozen})
-        if not free:
-            why = next(frozen[int(r)] for s in sources for r in roots[s] if int(r) in frozen)
-            reasons.update({layer.name: why for layer in layers})
-            continue
-        number = {root: i for i, root in enumerate(free)}
-        members = {s: np.array([number.get(int(r), -1) for r in roots[s]]) for s in sources}
-        groups.append(ChannelGroup(layers[0].name, len(free), members, layers))
-    return Coupling(tuple(groups), reasons)
+    roots = {s: np.array([cells.find(cells.of(s) + u) for u in range(s.units)]) for s in owners}
+    found: dict[_Signature, list[int]] = defaultdict(list)
+    for root, signature in _signatures(roots).items():
+        if root not in frozen:
+            found[signature].append(root)
+    groups = [_group(signature, free, roots, owners) for signature, free in found.items()]
+    return Coupling(_distinct(groups), _left_alone(roots, owners, frozen))
 
 
-def _clusters(roots: Mapping[Source, Ints]) -> list[list[Source]]:
-    """Sources that share a class, directly or through others, in the order of the graph."""
-    parent = {source: source for source in roots}
+_Signature = frozenset[tuple[Source, int]]
 
-    def find(source: Source) -> Source:
-        while parent[source] is not source:
-            source = parent[source]
-        return source
 
-    first: dict[int, Source] = {}
+def _signatures(roots: Mapping[Source, Ints]) -> dict[int, _Signature]:
+    """Where the cells of each class lie: source and how many."""
+    places: dict[int, list[tuple[Source, int]]] = defaultdict(list)
     for source, cells in roots.items():
-        for root in set(cells.tolist()):
-            if root in first:
-                parent[find(source)] = find(first[root])
-            else:
-                first[root] = source
-    found: dict[Source, list[Source]] = defaultdict(list)
-    for source in roots:
-        found[find(source)].append(source)
-    return list(found.values())
+        for root, count in zip(*np.unique(cells, return_counts=True), strict=True):
+            places[int(root)].append((source, int(count)))
+    return {root: frozenset(where) for root, where in places.items()}
+
+
+def _group(
+    signature: _Signature, free: list[int], roots: Mapping[Source, Ints], owners: Mapping[Source, Layer]
+) -> ChannelGroup:
+    inside = {source for source, _ in signature}
+    sources = [source for source in roots if source in inside]
+    layers = tuple(dict.fromkeys(owners[source] for source in sources))
+    number = {root: i for i, root in enumerate(free)}
+    members = {s: np.array([number.get(int(root), -1) for root in roots[s]]) for s in sources}
+    return ChannelGroup(layers[0].name, len(free), members, layers)
+
+
+def _distinct(groups: list[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+    """Groups with names of their own: a layer may lead several, parts of it added to different things."""
+    seen: Counter[str] = Counter()
+    named: list[ChannelGroup] = []
+    for group in groups:
+        seen[group.name] += 1
+        count = seen[group.name]
+        named.append(group if count == 1 else replace(group, name=f"{group.name}/{count}"))
+    return tuple(named)
+
+
+def _left_alone(
+    roots: Mapping[Source, Ints], owners: Mapping[Source, Layer], frozen: Mapping[int, str]
+) -> dict[str, str]:
+    """Layers all of whose outputs are frozen, with the first reason."""
+    return {
+        owners[source].name: frozen[int(cells[0])]
+        for source, cells in roots.items()
+        if all(int(root) in frozen for root in cells)
+    }

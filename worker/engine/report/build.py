@@ -60,8 +60,10 @@ def build_report(
 def _layer(layer: Layer, history: History) -> LayerReport:
     _, first, last = history.complete()
     plan: LayerPlan | None = history.plan.of(layer.name) if history.plan is not None else None
-    gone = layer.size - last.nonzero_of(layer.name)
-    shrunk = last.shapes.get(layer.name, ()) != layer.shape
+    # A weight that was read through a Reshape goes by another name in a smaller file: then the plan counts.
+    known = layer.name in last.shapes or plan is None
+    gone = layer.size - last.nonzero_of(layer.name) if known or plan is None else plan.pruned
+    shrunk = known and last.shapes[layer.name] != layer.shape
     return LayerReport(
         name=layer.name,
         op=layer.op,
@@ -73,10 +75,10 @@ def _layer(layer: Layer, history: History) -> LayerReport:
         zeros_after=gone,
         sparsity_before=first.zeros[layer.name] / layer.size,
         sparsity_after=gone / layer.size,
-        parameters_after=last.size(layer.name) if shrunk else None,
-        shape_after=list(last.shapes.get(layer.name, ())) if shrunk else None,
+        parameters_after=last.size(layer.name) if shrunk else None if known else layer.size - gone,
+        shape_after=list(last.shapes[layer.name]) if shrunk else None,
         macs=layer.macs,
-        macs_effective=_effective(layer, last),
+        macs_effective=_effective(layer, last) if known else None,
         weights_before=first.histograms[layer.name],
         weights_after=last.histograms.get(layer.name),
         scores=None if plan is None else as_schema(plan.scores),
