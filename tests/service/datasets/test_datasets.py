@@ -22,6 +22,7 @@ from service.datasets.service import read_arrays
 from service.errors import ServiceError
 from tests.service.conftest import MakeClient
 from tests.service.files import digits, npz_bytes, zip_bytes
+from tests.service.jobs.requests import body
 
 DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 DTYPES += ["float16", "float32", "float64"]
@@ -60,6 +61,16 @@ def test_upload(client: TestClient) -> None:
     assert client.post("/v1/datasets", files={"file": ("d.npz", digits())}).json()["sha256"] == dataset.sha256
     assert client.delete(f"/v1/datasets/{dataset.id}").status_code == 204
     assert client.get(f"/v1/datasets/{dataset.id}").status_code == 404
+
+
+def test_a_strange_cursor_is_422(client: TestClient) -> None:
+    assert client.get("/v1/datasets?cursor=nonsense").status_code == 422
+
+
+def test_a_dataset_in_use_cannot_be_deleted(client: TestClient, model_id: str) -> None:
+    dataset_id = post(client, digits()).json()["id"]
+    assert client.post("/v1/jobs", json=body(model_id, dataset_id)).status_code == 202
+    assert client.delete(f"/v1/datasets/{dataset_id}").json()["code"] == "conflict"
 
 
 shapes = st.lists(st.integers(0, 4), max_size=3)

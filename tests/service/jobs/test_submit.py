@@ -264,6 +264,11 @@ def test_listing_by_status_and_in_pages(client: TestClient, inspected: str, hand
     assert client.get("/v1/jobs?limit=0").status_code == 422
 
 
+def test_a_strange_cursor_is_422(client: TestClient) -> None:
+    answer = client.get("/v1/jobs?cursor=nonsense")
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/cursor")
+
+
 def test_helper_jobs_are_invisible(client: TestClient, context: Context, model_id: str) -> None:
     helper = context.store.jobs.list(kind=JobKind.INSPECT).items[0].id
     assert client.get("/v1/jobs").json()["items"] == []
