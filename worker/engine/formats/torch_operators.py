@@ -106,21 +106,22 @@ def axis_of(dim: int, rank: int) -> int:
     return dim % max(rank, 1)
 
 
-_SAME = {
-    "Identity": "clone contiguous detach alias lift_fresh lift_fresh_copy _to_copy native_dropout dropout"
-}
+@translates("clone", "contiguous", "detach", "alias", "lift_fresh", "lift_fresh_copy", "_to_copy")
+def _same(call: Call) -> Values:
+    """The same value in another tensor; a change of type is a Cast."""
+    if call["self"].dtype == call.made[0].dtype:
+        return [call.value("self")]
+    kind = to_array(call.made[0].new_empty(0)).dtype
+    return call.emit("Cast", [call.value("self")], {"to": ir.DataType.from_numpy(kind)})
+
+
 _PLAIN = {
     "Relu": "relu",
     "Sigmoid": "sigmoid",
     "Tanh": "tanh",
-    "Elu": "elu",
     "Selu": "selu",
-    "Gelu": "gelu",
     "Mish": "mish",
-    "LeakyRelu": "leaky_relu",
     "HardSwish": "hardswish",
-    "HardSigmoid": "hardsigmoid",
-    "Softplus": "softplus",
     "Exp": "exp",
     "Log": "log",
     "Sqrt": "sqrt",
@@ -133,7 +134,6 @@ _PLAIN = {
     "Floor": "floor",
     "Ceil": "ceil",
     "Round": "round",
-    "Clip": "hardtanh clamp clamp_min clamp_max",
 }
 
 
@@ -144,8 +144,51 @@ def _unary(operator: str) -> Operator:
     return translate
 
 
-for _operator, _names in (_SAME | _PLAIN).items():
+for _operator, _names in _PLAIN.items():
     translates(*_names.split())(_unary(_operator))
+
+
+@translates("elu")
+def _elu(call: Call) -> Values:
+    if call["scale"] != 1 or call["input_scale"] != 1:
+        return call.emit(
+            "Selu", [call.value("self")], {"alpha": float(call["alpha"]), "gamma": float(call["scale"])}
+        )
+    return call.emit("Elu", [call.value("self")], {"alpha": float(call["alpha"])})
+
+
+@translates("gelu")
+def _gelu(call: Call) -> Values:
+    return call.emit("Gelu", [call.value("self")], {"approximate": call["approximate"]})
+
+
+@translates("leaky_relu")
+def _leaky_relu(call: Call) -> Values:
+    return call.emit("LeakyRelu", [call.value("self")], {"alpha": float(call["negative_slope"])})
+
+
+@translates("hardsigmoid")
+def _hard_sigmoid(call: Call) -> Values:
+    return call.emit("HardSigmoid", [call.value("self")], {"alpha": 1 / 6})
+
+
+@translates("softplus")
+def _softplus(call: Call) -> Values:
+    if call["beta"] != 1:
+        raise Untranslated
+    return call.emit("Softplus", [call.value("self")])
+
+
+@translates("hardtanh", "clamp", "clamp_min", "clamp_max")
+def _clip(call: Call) -> Values:
+    bounds = [call.get(name, call.get(f"{name}_val")) for name in ("min", "max")]
+    limits = [None if bound is None else _operand(call, bound) for bound in bounds]
+    return call.emit("Clip", [call.value("self"), *limits])
+
+
+@translates("_prelu_kernel", "prelu")
+def _prelu(call: Call) -> Values:
+    return call.emit("PRelu", [call.value("self"), call.value("weight")])
 
 
 @translates("silu")

@@ -1,5 +1,7 @@
 """Operations that neural networks are made of, as ONNX operators: norms, pooling, attention, LSTM."""
 
+import math
+
 import onnx_ir as ir
 
 from worker.engine.formats.torch_operators import Call, Untranslated, Values, each, translates
@@ -110,13 +112,21 @@ for _name in _REDUCTIONS:
     "upsample_nearest1d",
     "upsample_nearest2d",
     "upsample_nearest3d",
-    "_upsample_nearest_exact2d",
     "upsample_linear1d",
     "upsample_bilinear2d",
-    "upsample_bicubic2d",
 )
 def _resize(call: Call) -> Values:
-    return call.emit("Resize", [call.value("self"), None, None, call.ints(*call.made[0].shape)])
+    """Nearest ones take the pixel before, the others keep pixel centres unless corners are aligned."""
+    corners = call.get("align_corners")
+    attributes: dict[str, object] = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
+    if corners is not None:
+        where = "align_corners" if corners else "pytorch_half_pixel"
+        attributes = {"mode": "linear", "coordinate_transformation_mode": where}
+    return call.emit("Resize", [call.value("self"), None, None, call.ints(*call.made[0].shape)], attributes)
 
 
 @translates("pixel_shuffle")
@@ -125,23 +135,26 @@ def _pixel_shuffle(call: Call) -> Values:
     return call.emit("DepthToSpace", [call.value("self")], attributes)
 
 
-@translates(
-    "constant_pad_nd",
-    "reflection_pad1d",
-    "reflection_pad2d",
-    "reflection_pad3d",
-    "replication_pad1d",
-    "replication_pad2d",
-    "replication_pad3d",
-)
-def _pad(call: Call) -> Values:
+def _padding(mode: str, *names: str) -> None:
+    translates(*names)(lambda call: _pad(call, mode))
+
+
+_padding("constant", "constant_pad_nd")
+_padding("reflect", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
+_padding("edge", "replication_pad1d", "replication_pad2d", "replication_pad3d")
+
+
+def _pad(call: Call, mode: str) -> Values:
     """torch names pads from the last axis on, two for each; ONNX all begins, then all ends."""
     pads = call.get("pad", call.get("padding"))
     rank = call["self"].dim()
     begins, ends = [0] * rank, [0] * rank
     for place in range(len(pads) // 2):
         begins[rank - 1 - place], ends[rank - 1 - place] = pads[2 * place], pads[2 * place + 1]
-    return call.emit("Pad", [call.value("self"), call.ints(*begins, *ends)])
+    operands = [call.value("self"), call.ints(*begins, *ends)]
+    if call.get("value"):
+        operands.append(call.sink.constant(to_array(call.made[0].new_tensor(call["value"]))))
+    return call.emit("Pad", operands, {"mode": mode})
 
 
 @translates(
@@ -152,12 +165,14 @@ def _pad(call: Call) -> Values:
     "_scaled_dot_product_efficient_attention",
 )
 def _attention(call: Call) -> Values:
-    """Softmax(Q·Kᵀ)·V; scale and mask change no channel."""
+    """Softmax(Q·Kᵀ·scale)·V; a mask changes no channel and is left out."""
     rank = call["key"].dim()
     order = [*range(rank - 2), rank - 1, rank - 2]
     turned = call.emit("Transpose", [call.value("key")], {"perm": order})
     scores = call.emit("MatMul", [call.value("query"), *turned])
-    weights = call.emit("Softmax", scores, {"axis": rank - 1})
+    scale = call.get("scale") or 1 / math.sqrt(call["query"].shape[-1])
+    factor = call.sink.constant(to_array(call.made[0].new_tensor(scale)))
+    weights = call.emit("Softmax", call.emit("Mul", [*scores, factor]), {"axis": rank - 1})
     return call.emit("MatMul", [*weights, call.value("value")])
 
 

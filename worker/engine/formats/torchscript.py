@@ -21,7 +21,7 @@ from worker.engine.formats.registry import register
 from worker.engine.formats.torch_archive import TensorPlace, TorchArchive
 from worker.engine.formats.torch_binding import bind, in_use
 from worker.engine.formats.torch_export import export
-from worker.engine.formats.torch_layers import LayerFinder, add_layers
+from worker.engine.formats.torch_layers import Layer, LayerFinder, add_layers
 from worker.engine.formats.torch_layers import structure_of as structure_of_layers
 from worker.engine.formats.torch_module import (
     Calls,
@@ -36,6 +36,7 @@ from worker.engine.formats.torch_recurrent import restore_parameters
 from worker.engine.formats.torch_signature import Argument, arguments_of, examples, flattened
 
 _APART = "so its layers are seen without their neighbours: they are scored as if these were all alike"
+_PACKED = "the weights are packed inside quantised operators, where they cannot be pruned"
 
 
 @dataclass(frozen=True)
@@ -84,18 +85,18 @@ class TorchscriptNetwork(Network):
     ) -> None:
         """Set structure and warning: the exported graph, else that of a run, else only layers and why."""
         self.structure_warning = None
-        if trial is not None:
-            problem = self._exported(module, arguments, trial) and self._followed(module, arguments, trial)
+        layers = LayerFinder(module, self._names).layers()
+        if self._archive.packed and not layers:
+            problem = _PACKED
+        elif trial is not None:
+            problem = self._exported(module, arguments, trial)
+            problem = problem and self._followed(module, arguments, trial, layers)
         if problem is not None:
-            layers = LayerFinder(module, self._names).layers()
             self.structure = structure_of_layers(layers, self._names)
             self._stored = {value: value.name or "" for value in self.structure.graph.initializers.values()}
-            self.structure_warning = self._explained(problem)
-
-    def _explained(self, problem: str) -> str:
-        if self._archive.packed and not self._stored:
-            return "the weights are packed inside quantised operators, where they cannot be pruned"
-        return f"the model's graph is not known ({problem}), {_APART}"
+            self.structure_warning = (
+                f"the model's graph is not known ({problem}), {_APART}" if layers else problem
+            )
 
     def _exported(
         self, module: torch.jit.ScriptModule, arguments: Sequence[Argument], trial: _Trial
@@ -111,7 +112,11 @@ class TorchscriptNetwork(Network):
         return self._take(structure, stored)
 
     def _followed(
-        self, module: torch.jit.ScriptModule, arguments: Sequence[Argument], trial: _Trial
+        self,
+        module: torch.jit.ScriptModule,
+        arguments: Sequence[Argument],
+        trial: _Trial,
+        layers: Sequence[Layer],
     ) -> str | None:
         """Set the structure from a run, with the layers it did not reach; says why not when it cannot."""
         try:
@@ -122,7 +127,6 @@ class TorchscriptNetwork(Network):
         problem = self._take(structure, stored)
         if problem is None:
             known = set(self._stored.values())
-            layers = LayerFinder(module, self._names).layers()
             apart = [layer for layer in layers if known.isdisjoint(layer.weights)]
             added = add_layers(structure.graph, apart, self._names)
             self._stored |= {value: value.name or "" for value in added}
