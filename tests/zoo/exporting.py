@@ -37,7 +37,7 @@ def export(
 ) -> Path:
     """The ONNX file of a zoo entry, made once per process and copied to `path` (a file) when given.
 
-    `fold=False` keeps batch norms as operators of their own (by default exporters merge them into convolutions).
+    `fold=False` keeps batch norms as operators of their own; by default exporters merge them where they can.
     """
     made = _exported(name, exporter, opset, dynamic_batch, reduced, fold)
     return made if path is None else Path(shutil.copyfile(made, path))
@@ -121,12 +121,14 @@ def _scripted(name: str, script: bool, reduced: bool) -> Path:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what exporters have to say: deprecations, tracer warnings, progress on stdout."""
-    level = logging.root.manager.disable
+    """Silence exporters (deprecations, tracer warnings, progress) and keep them off operators ONNX lacks."""
+    level, fast = logging.root.manager.disable, torch.backends.mha.get_fastpath_enabled()
     logging.disable(logging.ERROR)
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         logging.disable(level)

@@ -1,6 +1,7 @@
 """HRNet-style fusion: parallel resolutions, each stage sums every branch resized to every other."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -52,7 +53,7 @@ class HrNet(nn.Module):
         super().__init__()
         widths = [first, 2 * first, 4 * first]
         self.stem = nn.Sequential(conv_bn(3, first, 3, 2), conv_bn(first, first, 3, 2))
-        self.opens = nn.ModuleList(conv_bn(a, b, 3, 2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.opens = nn.ModuleList(conv_bn(a, b, 3, 2) for a, b in pairwise(widths))
         self.works = nn.ModuleList(
             nn.ModuleList(self._work(width, depth) for width in widths[:count]) for count in (2, 3)
         )
@@ -65,7 +66,7 @@ class HrNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         branches = [self.stem(image)]
-        for opened, works, fusion in zip(self.opens, self.works, self.fusions):
+        for opened, works, fusion in zip(self.opens, self.works, self.fusions):  # noqa: B905 (TorchScript)
             branches.append(opened(branches[-1]))
             worked: list[Tensor] = []
             for number, work in enumerate(works):
@@ -74,7 +75,8 @@ class HrNet(nn.Module):
         size = branches[0].shape[-2:]
         resized = [branches[0]]
         for branch in branches[1:]:
-            resized.append(F.interpolate(branch, size=size, mode="bilinear", align_corners=False))
+            larger = F.interpolate(branch, size=size, mode="bilinear", align_corners=False)
+            resized.append(larger)  # noqa: PERF401 (TorchScript compiles no generator)
         return self.head(torch.cat(resized, 1))
 
 

@@ -1,4 +1,4 @@
-"""Language models: BERT (encoder), GPT-2 (decoder, fused qkv), LLaMA-style (RMS norm, rotary, grouped queries)."""
+"""BERT (encoder), GPT-2 (decoder, fused qkv), LLaMA-style (RMS norm, rotary, grouped-query attention)."""
 
 import math
 from typing import final

@@ -1,5 +1,6 @@
 """U-Net: encoder and decoder joined by concatenation, transposed convolutions on the way up."""
 
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -22,7 +23,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [first << level for level in range(levels + 1)]
         self.start = double(3, first)
-        self.down = nn.ModuleList(double(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(double(a, b) for a, b in pairwise(widths))
         upward = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, 2) for a, b in upward)
         self.join = nn.ModuleList(double(a, b) for a, b in upward)
@@ -35,7 +36,7 @@ class UNet(nn.Module):
         for down in self.down:
             kept.append(x)
             x = down(self.pool(x))
-        for up, join in zip(self.up, self.join):
+        for up, join in zip(self.up, self.join):  # noqa: B905 (TorchScript has no `strict`)
             x = join(torch.cat([kept.pop(), up(x)], 1))
         return self.out(x)
 

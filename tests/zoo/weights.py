@@ -16,7 +16,7 @@ def randomise(module: nn.Module, inputs: Mapping[str, Tensor]) -> None:
 
 
 def freshen(module: nn.Module) -> None:
-    """The values of a network never trained: equal slopes, zero biases, untouched statistics, He-like weights.
+    """The values of an untrained network: equal slopes, zero biases, untouched statistics, He-like weights.
 
     Exporters merge equal tensors, so these files share initializers between layers of the same width.
     """

@@ -1,4 +1,4 @@
-"""A YOLOv5s-like detector: CSP blocks, SiLU, pooling pyramid, neck by concat and upsampling, three outputs."""
+"""A YOLOv5s-like detector: CSP blocks, SiLU, pooling pyramid, concat and upsampling, three outputs."""
 
 from typing import final
 

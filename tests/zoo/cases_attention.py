@@ -1,0 +1,165 @@
+"""Tiny networks: attention in its several forms."""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.zoo.blocks import FusedAttention, SplitAttention
+from tests.zoo.cases_convolution import conv
+from tests.zoo.entry import case
+from tests.zoo.language import GroupedQueryAttention
+
+
+class Wrapped(nn.Module):
+    """Linear, an attention with a residual, linear; only for the cases here."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.first, self.attention, self.out = nn.Linear(10, 16), attention, nn.Linear(16, 6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = F.relu(self.first(features))
+        return self.out(x + self.attention(x))
+
+
+@final
+@case(features=(7, 10))
+class AttentionFused(Wrapped):
+    """One matrix for query, key and value."""
+
+    def __init__(self) -> None:
+        super().__init__(FusedAttention(16, 4))
+
+
+@final
+@case(features=(7, 10))
+class AttentionSplit(Wrapped):
+    """Separate matrices, softmax written out."""
+
+    def __init__(self) -> None:
+        super().__init__(SplitAttention(16, 4))
+
+
+@final
+@case(features=(7, 10))
+class AttentionGrouped(Wrapped):
+    """Four query heads on two key-value heads, rotary, causal."""
+
+    def __init__(self) -> None:
+        super().__init__(GroupedQueryAttention(16, 4, 2, 8))
+
+
+@final
+@case(features=(7, 10))
+class AttentionMultiQuery(Wrapped):
+    """All query heads on one key-value head."""
+
+    def __init__(self) -> None:
+        super().__init__(GroupedQueryAttention(16, 4, 1, 8))
+
+
+@final
+class _Library(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x, x, x, need_weights=False)[0]
+
+
+@final
+@case(features=(7, 10))
+class AttentionLibrary(Wrapped):
+    """PyTorch's own nn.MultiheadAttention."""
+
+    def __init__(self) -> None:
+        super().__init__(_Library())
+
+
+@final
+@case(features=(7, 10))
+class EncoderLibrary(Wrapped):
+    """PyTorch's own transformer encoder layer."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.TransformerEncoderLayer(16, 4, 24, batch_first=True, norm_first=True))
+
+
+@final
+@case(features=(7, 10), memory=(5, 12))
+class AttentionCross(nn.Module):
+    """Queries from one input, keys and values from another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(10, 16), nn.Linear(12, 16), nn.Linear(12, 16)
+        self.out = nn.Linear(16, 6)
+
+    def forward(self, features: Tensor, memory: Tensor) -> Tensor:
+        q, k, v = (
+            self._heads(self.query(features)),
+            self._heads(self.key(memory)),
+            self._heads(self.value(memory)),
+        )
+        mixed = (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], x.shape[1], 4, 4).transpose(1, 2)
+
+
+@final
+@case(features=(7, 10))
+class AttentionOneHead(nn.Module):
+    """No head axis at all: widths of query and key, and of value, are free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(10, 8), nn.Linear(10, 8), nn.Linear(10, 12)
+        self.out = nn.Linear(12, 6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        scores = self.query(features) @ self.key(features).transpose(1, 2) * 8**-0.5
+        return self.out(scores.softmax(-1) @ self.value(features))
+
+
+@final
+@case(image=(4, 6, 6))
+class AttentionOverMap(nn.Module):
+    """The non-local block: 1×1 convolutions, flattened places, residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = conv(4, 12)
+        self.query, self.key, self.value = (nn.Conv2d(12, 8, 1) for _ in range(3))
+        self.back, self.out = nn.Conv2d(8, 12, 1), nn.Conv2d(12, 6, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.first(image)
+        q, k, v = self.query(x).flatten(2), self.key(x).flatten(2), self.value(x).flatten(2)
+        weights = (q.transpose(1, 2) @ k).softmax(-1)
+        mixed = (v @ weights.transpose(1, 2)).reshape(x.shape[0], 8, x.shape[2], x.shape[3])
+        return self.out(x + self.back(mixed))
+
+
+@final
+@case(features=(7, 10))
+class AttentionRelative(nn.Module):
+    """Scores from an einsum, with a learned bias per head and offset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(10, 48), nn.Linear(16, 6)
+        self.bias_table = nn.Parameter(torch.zeros(13, 4))
+        places = torch.arange(7)
+        self.register_buffer("offsets", places[:, None] - places[None, :] + 6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        parts = self.qkv(features).chunk(3, -1)
+        q, k, v = [part.unflatten(-1, (4, 4)) for part in parts]
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * 0.5
+        scores = scores + self.bias_table[self.offsets].permute(2, 0, 1)
+        return self.out(torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v).flatten(2))
