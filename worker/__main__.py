@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from pydantic import ValidationError
@@ -84,11 +84,7 @@ def _announce(settings: WorkerSettings, store: Store, test: selftest.SelfTest) -
 
 
 def _run_polling(settings: WorkerSettings, store: Store, supervisor: Supervisor) -> None:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        supervisor.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    _on_signal(supervisor.stop)
     sweeper = Sweeper(store, settings)
     sweeper.start()
     supervisor.prepare()
@@ -112,6 +108,7 @@ def _run_celery(settings: WorkerSettings, store: Store, supervisor: Supervisor) 
     setup_logging.connect(lambda **_: None, weak=False)  # a listener keeps Celery from configuring logs
     worker_shutting_down.connect(_stopper(supervisor), weak=False)
     worker_ready.connect(lambda **_: log("started", worker=settings.worker_name), weak=False)
+    _on_signal(_leave)  # until Celery sets its own, seconds from now
     sweeper.start()
     poller.start()
     try:
@@ -120,6 +117,19 @@ def _run_celery(settings: WorkerSettings, store: Store, supervisor: Supervisor) 
         supervisor.stop()
         sweeper.close()
         poller.join(30)
+
+
+def _on_signal(act: Callable[[], object]) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        act()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+def _leave() -> NoReturn:
+    """Unwind to where the supervisor is stopped and closed."""
+    raise SystemExit(0)
 
 
 #: Nothing between workers over the broker: what they have to tell each other is in the store.

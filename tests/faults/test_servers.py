@@ -129,8 +129,12 @@ def test_a_broker_that_is_not_there_costs_seconds(place: Workplace) -> None:
         url = gone.url
     with worker_process(place, "--broker-url", url, name="a") as worker:
         assert place.wait_finished(place.submit("ok")).status is JobStatus.SUCCEEDED
+        job = place.submit("endless")
+        place.wait_for(job, lambda present: present.status is JobStatus.RUNNING)
         worker.signal(signal.SIGTERM)
         assert worker.wait_exit() == 0
+    released = place.job(job)
+    assert released.status is JobStatus.QUEUED and released.attempts == 0
 
 
 def test_ringing_a_broker_that_does_not_answer_comes_back(broker: Server) -> None:
