@@ -1,12 +1,14 @@
 """Graphs recorded from one run. ONNX Runtime on the recorded graph must agree with torch on the module."""
 
+import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
 
-from tests.engine.formats.files import save_script, value_named, writable
+from api_schemas.jobs import InputSpec
+from tests.engine.formats.files import SHARED, needs_shared, save_script, value_named, writable
 from worker.engine.errors import InvalidModelError
 from worker.engine.formats import LoadOptions, load, runner
 from worker.engine.formats.torch_operators import OPERATORS
@@ -144,6 +146,28 @@ def test_what_cannot_be_exported_is_followed_and_the_rest_stands_apart(tmp_path)
     assert products["unused"].inputs[0].is_graph_input()
     weight = value_named(network, "a.weight")
     assert network.read(weight).shape == (6, 4)
+
+
+@pytest.mark.shared
+@needs_shared
+def test_a_real_model_with_state_and_branches_is_recorded_exactly(tmp_path):
+    """silero: SetAttr, If, LSTMCell in place; ONNX Runtime gives torch's own answer on the recorded graph."""
+    options = LoadOptions(inputs={"x": [1, 512], "sr": InputSpec(value=16000)})
+    path = SHARED / "torchscript" / "silero_vad.jit"
+    network = load(path, options)
+    assert network.structure_warning is None
+    assert not [node.op_type for node in network.structure.graph if node.domain == "aten"]
+    ir.save(network.structure, tmp_path / "m.onnx")
+    session = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    sound = torch.sin(torch.arange(512) / 10)[None].numpy()
+    feeds = {"x": sound}
+    for apart in session.get_inputs()[1:]:
+        feeds[apart.name] = np.zeros(
+            [size if isinstance(size, int) else 300 for size in apart.shape], np.float32
+        )
+    (expected,) = runner(path, options, 1).run({"x": sound})
+    found = session.run([session.get_outputs()[0].name], feeds)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 class Overwritten(nn.Module):

@@ -115,6 +115,17 @@ def _same(call: Call) -> Values:
     return call.emit("Cast", [call.value("self")], {"to": ir.DataType.from_numpy(kind)})
 
 
+@translates("zeros", "ones", "full", "arange", "empty", "scalar_tensor", "eye", "linspace", "tril_indices")
+def _made_up(call: Call) -> Values:
+    """Numbers of the code, whatever made them."""
+    return [call.sink.constant(to_array(call.made[0]))]
+
+
+@translates("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
+def _made_alike(call: Call) -> Values:
+    return _made_up(call)
+
+
 _PLAIN = {
     "Relu": "relu",
     "Sigmoid": "sigmoid",

@@ -22,6 +22,7 @@ from worker.engine.formats.torch_operators import OPERATORS, Call, Sink, Untrans
 from worker.engine.formats.torch_signature import dtype_name, to_array
 
 _OPSET = 21
+_MOST_ELEMENTS = 2**22
 _DTYPES = {"bfloat16": ir.DataType.BFLOAT16, "bool": ir.DataType.BOOL}
 
 
@@ -32,7 +33,7 @@ class Recording(Sink):
         self._names = names
         self._kept: list[torch.Tensor] = []
         self._values: dict[int, ir.Value] = {}
-        self._of_storage: dict[int, set[int]] = {}
+        self._of_storage: dict[int, list[torch.Tensor]] = {}
         self.nodes: list[ir.Node] = []
         self.stored: dict[ir.Value, str] = {}
 
@@ -43,7 +44,7 @@ class Recording(Sink):
         self._kept.append(tensor)
         self._values[id(tensor)] = value
         if tensor.layout == torch.strided:
-            self._of_storage.setdefault(tensor.untyped_storage().data_ptr(), set()).add(id(tensor))
+            self._of_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
 
     def value(self, tensor: torch.Tensor) -> ir.Value:
         """What stands for a tensor; one that no operation made is a tensor of the file or a constant."""
@@ -84,14 +85,30 @@ class Recording(Sink):
         return node.outputs
 
     def forget_views(self, changed: torch.Tensor) -> None:
-        """Other tensors over the storage of one that was changed in place are not what they were."""
+        """Other tensors with elements of one that was changed in place are not what they were."""
         if changed.layout != torch.strided:
             return
-        for other in self._of_storage.get(changed.untyped_storage().data_ptr(), set()) - {id(changed)}:
-            value = self._values[other]
-            (made,) = self.emit("changed_in_place", [value], domain="aten")
-            made.shape, made.type = value.shape, value.type
-            self._values[other] = made
+        for other in self._of_storage.get(changed.untyped_storage().data_ptr(), []):
+            if other is not changed and _overlap(other, changed):
+                value = self._values[id(other)]
+                (made,) = self.emit("changed_in_place", [value], domain="aten")
+                made.shape, made.type = value.shape, value.type
+                self._values[id(other)] = made
+
+
+def _overlap(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """True when two tensors over one storage share an element; assumed of storages too large to look at."""
+    size = first.untyped_storage().nbytes() // first.element_size()
+    if first.element_size() != second.element_size() or size > _MOST_ELEMENTS:
+        return True
+    marks = np.zeros(size, np.bool_)
+    _elements(marks, first)[...] = True
+    return bool(_elements(marks, second).any())
+
+
+def _elements(marks: Array, tensor: torch.Tensor) -> Array:
+    """The marks at a tensor's places in its storage."""
+    return np.lib.stride_tricks.as_strided(marks[tensor.storage_offset() :], tensor.shape, tensor.stride())
 
 
 def _data_type(tensor: torch.Tensor) -> ir.DataType:
