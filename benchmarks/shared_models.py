@@ -37,14 +37,14 @@ INPUTS: Mapping[str, Mapping[str, Any]] = {
     "vit4mnist_dynquant.ptl": {"img": [1, 1, 28, 28]},
     "speech_silero_vad_If_lstm.onnx": {"input": [1, 576], "state": [2, 1, 128], "sr": {"value": 16000}},
 }
-#: Models without a weight that may be pruned, and files that are none: the code each must end with.
+#: Files that hold nothing to prune, that ONNX Runtime does not run, or that are no model: the code of each.
 REFUSED: Mapping[str, str] = {
-    "mnist_qdq_int8_DERIVED.onnx": "invalid_model",
-    "mobilenet_cifar10_int8_qoperator.onnx": "invalid_model",
     "vit4mnist_dynquant.ptl": "invalid_model",
     "git_lfs_pointer_mobilenetv2.onnx": "unsupported_format",
+    "qonnx_espcn_quant.onnx": "invalid_model",
     "resnet2b_state_dict_pickle.pth": "unsupported_format",
     "sklearn_randomforest.onnx": "invalid_model",
+    "superres_custom_op.onnx": "invalid_model",
 }
 
 
@@ -101,11 +101,12 @@ class Row:
 def cases(scratch: Path) -> list[Case]:
     """The shared set; compressed files are unpacked into `scratch`."""
     found = [_case(path, scratch) for path in sorted(SHARED.rglob("*")) if _is_model(path)]
-    return sorted(found, key=lambda case: (case.path.parent.name == "negative", is_ts(case.path), case.name))
+    return sorted(
+        found, key=lambda case: (case.path.parent.name == "negative", _is_torchscript(case.path), case.name)
+    )
 
 
-def is_ts(path: Path) -> bool:
-    """TorchScript comes after ONNX in the table."""
+def _is_torchscript(path: Path) -> bool:
     return path.parent.name == "torchscript"
 
 
