@@ -122,7 +122,7 @@ def _add(model: ModelProto, like: str, array: Array) -> str:
 
 
 def _tensor(name: str, array: Array) -> TensorProto:
-    return ir.serde.serialize_tensor(ir.Tensor(np.ascontiguousarray(array), name=name))
+    return ir.serde.serialize_tensor(ir.Tensor(np.asarray(array, order="C"), name=name))
 
 
 def _sweep(graph: GraphProto, before: Counter[str]) -> None:

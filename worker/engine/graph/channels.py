@@ -21,12 +21,13 @@ class Source:
     """Where channels come from: the output units of an operator with weights, or something given.
 
     `given` sources (graph inputs, results of operators without a rule) count as energy 1 per unit:
-    a missing neighbour is factor 1 (LAP §1.1).
+    a missing neighbour is factor 1 (LAP §1.1). `empty` ones are zeros (padding) and have none.
     """
 
     name: str
     units: int
     given: bool = False
+    empty: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,6 +80,8 @@ class Energies:
     def _carried(self, term: Term) -> Floats:
         """Energy that a term brings to each index."""
         maker = self._makers.get(term.source)
+        if term.source.empty:
+            return np.zeros(term.units.shape)
         energy = np.ones(term.source.units) if maker is None else self._both(maker)[0].reshape(-1)
         return np.where(term.units >= 0, energy[term.units] * self._squared(term), 0.0)
 

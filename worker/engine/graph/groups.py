@@ -131,28 +131,32 @@ def _bind_map(cells: _Cells, channels: ChannelMap) -> None:
         cells.join(anchor, term)
         anchor = np.where(anchor < 0, term, anchor)
     if len(channels.axes) > 1:
-        _bind_rectangle(cells, channels, terms)
+        _bind_rectangle(cells, channels, anchor)
 
 
-def _bind_rectangle(cells: _Cells, channels: ChannelMap, terms: list[Ints]) -> None:
-    """Along all axes but the largest every position shares its fate."""
+def _bind_rectangle(cells: _Cells, channels: ChannelMap, anchor: Ints) -> None:
+    """Along all axes but the largest every position shares its fate; `anchor` has a cell of every index."""
     free = int(np.argmax(channels.sizes))
-    for term in terms:
-        grid = np.moveaxis(term.reshape(channels.sizes), free, -1).reshape(-1, channels.sizes[free])
-        for row in grid[1:]:
-            cells.join(grid[0], row)
+    grid = np.moveaxis(anchor.reshape(channels.sizes), free, -1).reshape(-1, channels.sizes[free])
+    for row in grid[1:]:
+        cells.join(grid[0], row)
 
 
 def _grouped(graph: Graph, cells: _Cells) -> Coupling:
     """Classes of cells that lie in the same sources, as often in each, make a group: its units are alike."""
     frozen = {cells.find(cell): reason for cell, reason in cells.reasons.items()}
     owners = {use.source: layer for layer in graph.layers for use in layer.uses if use.source is not None}
-    roots = {s: np.array([cells.find(cells.of(s) + u) for u in range(s.units)]) for s in owners}
+    followed = [s for s in cells.offsets if s in owners or s.empty]
+    roots = {s: np.array([cells.find(cells.of(s) + u) for u in range(s.units)]) for s in followed}
     found: dict[_Signature, list[int]] = defaultdict(list)
     for root, signature in _signatures(roots).items():
         if root not in frozen:
             found[signature].append(root)
-    groups = [_group(signature, free, roots, owners) for signature, free in found.items()]
+    groups = [
+        _group(signature, free, roots, owners)
+        for signature, free in found.items()
+        if any(source in owners for source, _ in signature)
+    ]
     return Coupling(_distinct(groups), _left_alone(roots, owners, frozen))
 
 
@@ -173,7 +177,7 @@ def _group(
 ) -> ChannelGroup:
     inside = {source for source, _ in signature}
     sources = [source for source in roots if source in inside]
-    layers = tuple(dict.fromkeys(owners[source] for source in sources))
+    layers = tuple(dict.fromkeys(owners[source] for source in sources if source in owners))
     number = {root: i for i, root in enumerate(free)}
     members = {s: np.array([number.get(int(root), -1) for root in roots[s]]) for s in sources}
     return ChannelGroup(layers[0].name, len(free), members, layers)
@@ -197,5 +201,5 @@ def _left_alone(
     return {
         owners[source].name: frozen[int(cells[0])]
         for source, cells in roots.items()
-        if all(int(root) in frozen for root in cells)
+        if source in owners and all(int(root) in frozen for root in cells)
     }

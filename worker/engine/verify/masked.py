@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from api_schemas.report import CheckResult
+from worker.engine.errors import ModelNotRunnableError
 from worker.engine.formats.base import Network, Runner
 from worker.engine.graph.build import constants_in
 from worker.engine.types import Array
@@ -13,6 +14,7 @@ from worker.engine.verify.promises import Promise
 
 #: Largest difference allowed, relative to the largest magnitude of the output.
 TOLERANCE = 1e-4
+NAME = "equals the masked model"
 
 
 def write_masked(promise: Promise, network: Network, folder: Path) -> Path:
@@ -32,10 +34,15 @@ def check_equal(full: Runner, shrunk: Runner, feeds: Sequence[Mapping[str, Array
     """Run both on the same inputs."""
     worst = 0.0
     for feed in feeds:
-        for first, second in zip(full.run(feed), shrunk.run(feed), strict=True):
+        expected = full.run(feed)
+        try:
+            found = shrunk.run(feed)
+        except ModelNotRunnableError as error:
+            return CheckResult(name=NAME, passed=False, detail=str(error)[:300])
+        for first, second in zip(expected, found, strict=True):
             worst = max(worst, relative_difference(first, second))
     detail = f"largest relative difference {worst:.1e} over {len(feeds)} rows"
-    return CheckResult(name="equals the masked model", passed=worst <= TOLERANCE, detail=detail)
+    return CheckResult(name=NAME, passed=worst <= TOLERANCE, detail=detail)
 
 
 def relative_difference(first: Array, second: Array) -> float:

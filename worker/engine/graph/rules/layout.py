@@ -13,6 +13,7 @@ from worker.engine.graph.channels import (
     Permuted,
     Placed,
     Reshaped,
+    Source,
     Taken,
     Term,
     given,
@@ -22,7 +23,7 @@ from worker.engine.graph.channels import (
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.reshape import reshaped
 from worker.engine.graph.surgery import Edit, Operation, SetAttribute, SetOperand, surgery
-from worker.engine.graph.trace import Trace, rule
+from worker.engine.graph.trace import Trace, label, rule
 
 
 @rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -181,6 +182,8 @@ def gather(node: ir.Node, trace: Trace) -> None:
         trace.stop(node, "channels are gathered by indices that are computed or not a list")
         return
     if axis in channels.axes and indices is not None and indices.ndim == 0:
+        if len(channels.axes) == 1:
+            trace.freeze(_take(channels, axis, indices.reshape(1) % channels.sizes[0]), "taken alone")
         trace.put(node.outputs[0], _picked(channels, axis, int(indices)))
         return
     if indices is not None and indices.ndim == 1:
@@ -217,7 +220,7 @@ def pad(node: ir.Node, trace: Trace) -> None:
         return
     for place, axis in enumerate(channels.axes):
         if pads is not None and (pads[axis] or pads[axis + len(before)]):
-            channels = _padded(channels, place, pads[axis], pads[axis + len(before)])
+            channels = _padded(node, channels, place, pads[axis], pads[axis + len(before)])
     trace.put(node.outputs[0], channels)
 
 
@@ -226,13 +229,43 @@ def _unpadded(channels: ChannelMap, before: Sequence[int | None], after: Sequenc
     return after is not None and all(after[a] is not None and before[a] == after[a] for a in channels.axes)
 
 
-def _padded(channels: ChannelMap, place: int, before: int, after: int) -> ChannelMap:
-    size = channels.sizes[place] + before + after
-    sizes = [size if i == place else s for i, s in enumerate(channels.sizes)]
+def _padded(node: ir.Node, channels: ChannelMap, place: int, before: int, after: int) -> ChannelMap:
+    """What is added is a source of its own without energy: it may go with what it is added to."""
     if before < 0 or after < 0:
         kept = np.arange(max(0, -before), channels.sizes[place] + min(0, after))
         return _take(channels, channels.axes[place], kept)
-    return mapped(channels, Placed(before, size, place), channels.axes, sizes)
+    size = channels.sizes[place] + before + after
+    sizes = [size if i == place else s for i, s in enumerate(channels.sizes)]
+    wide = mapped(channels, Placed(before, size, place), channels.axes, sizes)
+    if len(sizes) > 1:
+        return wide
+    units = np.full(size, -1)
+    added = np.r_[:before, before + channels.sizes[0] : size]
+    units[added] = np.arange(before + after)
+    padding = Source(f"{label(node)}: padding", before + after, empty=True)
+    return ChannelMap(wide.axes, wide.sizes, (*wide.terms, Term(padding, units)))
+
+
+@surgery("Pad")
+def cut_pad(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Padding along the channels loses what goes with it."""
+    channels = operation.kept.graph.maps.get(node.outputs[0])
+    pads = attribute(node, "pads")
+    if pads is None and len(node.inputs) > 1:
+        found = operation.constants.array(node.inputs[1])
+        pads = None if found is None or len(node.inputs) > 3 else found.tolist()
+    if not isinstance(channels, ChannelMap) or len(channels.axes) != 1 or pads is None:
+        return
+    axis, rank, size = channels.axes[0], len(pads) // 2, channels.sizes[0]
+    left = operation.kept.grid(channels)
+    new = list(pads)
+    new[axis] = int(np.count_nonzero(left[: pads[axis]]))
+    new[axis + rank] = int(np.count_nonzero(left[size - pads[axis + rank] :])) if pads[axis + rank] else 0
+    if new != list(pads):
+        inline = "pads" in node.attributes
+        yield (
+            SetAttribute(node, "pads", new) if inline else SetOperand(node, 1, np.array(new, dtype=np.int64))
+        )
 
 
 @rule("DepthToSpace")

@@ -51,7 +51,10 @@ def group_norm(node: ir.Node, trace: Trace) -> None:
 
 @rule("InstanceNormalization")
 def channel_norm(node: ir.Node, trace: Trace) -> None:
-    """γ counts; the statistics come from the data."""
+    """γ counts; the statistics come from the data, over all axes but the channels'."""
+    channels = trace.channels(node.inputs[0])
+    if isinstance(channels, ChannelMap) and channels.axes != (1,):
+        trace.freeze(channels, f"{node.op_type} takes its statistics over them")
     _scale_by(node, trace, _vector(trace, node.inputs[1]), 1)
 
 

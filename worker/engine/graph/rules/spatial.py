@@ -21,8 +21,12 @@ from worker.engine.graph.trace import Trace, rule
     "Resize",
 )
 def pool(node: ir.Node, trace: Trace) -> None:
-    """Channels on axis 1 pass; MaxPool's indices carry none."""
-    trace.put(node.outputs[0], trace.channels(node.inputs[0]))
+    """Channels on axis 1 pass; on another they would be mixed. MaxPool's indices carry none."""
+    channels = trace.channels(node.inputs[0])
+    if isinstance(channels, ChannelMap) and any(axis > 1 for axis in channels.axes):
+        trace.stop(node, "it works along the axis that carries channels")
+        return
+    trace.put(node.outputs[0], channels)
     for value in node.outputs[1:]:
         trace.put(value, Boundary("indices"))
 
