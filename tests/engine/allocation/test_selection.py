@@ -52,7 +52,7 @@ TARGETED = [p.name for p in registry.parts("allocation") if p.requires().targets
 @pytest.mark.parametrize("allocation", TARGETED)
 @pytest.mark.parametrize("criterion", [part.name for part in registry.parts("criterion")])
 @settings(max_examples=8, deadline=None)
-@given(sparsity=st.floats(0.0, 0.999), seed=st.integers(0, 99))
+@given(sparsity=st.floats(0.0, 0.96), seed=st.integers(0, 99))
 def test_every_pair_is_exact_in_total(
     tmp_path_factory: pytest.TempPathFactory, criterion: str, allocation: str, sparsity: float, seed: int
 ) -> None:

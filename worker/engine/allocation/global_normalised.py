@@ -5,13 +5,13 @@ from typing import ClassVar, final
 import numpy as np
 
 from api_schemas.catalogue import Requirements
-from worker.engine.allocation.base import Allocation, Plans, Ranking
-from worker.engine.allocation.pooled import select_pooled
+from worker.engine.allocation.base import Plans, Ranking
+from worker.engine.allocation.pooled import Bounded, select_pooled
 from worker.engine.types import Scores
 
 
 @final
-class GlobalNormalised(Allocation):
+class GlobalNormalised(Bounded):
     """One top-k over the whole network after dividing each layer's scores by their Euclidean norm, exact in
     total."""
 
@@ -23,7 +23,7 @@ class GlobalNormalised(Allocation):
         return Requirements(targets=["sparsity"])
 
     def select(self, ranking: Ranking) -> Plans:
-        return select_pooled(ranking, _over_norm)
+        return select_pooled(ranking, _over_norm, self.floor, self.cap)
 
 
 def _over_norm(scores: Scores) -> Scores:

@@ -3,12 +3,12 @@
 from typing import ClassVar, final
 
 from api_schemas.catalogue import Requirements
-from worker.engine.allocation.base import Allocation, Plans, Ranking
-from worker.engine.allocation.pooled import select_pooled
+from worker.engine.allocation.base import Plans, Ranking
+from worker.engine.allocation.pooled import Bounded, select_pooled
 
 
 @final
-class Global(Allocation):
+class Global(Bounded):
     """One top-k of the raw scores over the whole network, exact in total. Layers whose scores are small
     throughout may lose nearly everything."""
 
@@ -19,4 +19,4 @@ class Global(Allocation):
         return Requirements(targets=["sparsity"])
 
     def select(self, ranking: Ranking) -> Plans:
-        return select_pooled(ranking, lambda scores: scores)
+        return select_pooled(ranking, lambda scores: scores, self.floor, self.cap)
