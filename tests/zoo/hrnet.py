@@ -76,7 +76,7 @@ class HrNet(nn.Module):
         resized = [branches[0]]
         for branch in branches[1:]:
             larger = F.interpolate(branch, size=size, mode="bilinear", align_corners=False)
-            resized.append(larger)  # noqa: PERF401 (TorchScript compiles no generator)
+            resized.append(larger)
         return self.head(torch.cat(resized, 1))
 
 
