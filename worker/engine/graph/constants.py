@@ -97,6 +97,13 @@ class Constants:
         )
         return WeightView(view.value, view.shape, view.steps, quantization)
 
+    def is_fixed(self, value: ir.Value | None) -> bool:
+        """True when a value is computed from stored tensors alone, whatever the shapes of the inputs are."""
+        if value is None or self.is_stored(value):
+            return True
+        node = value.producer()
+        return node is not None and node.op_type != "Shape" and all(map(self.is_fixed, node.inputs))
+
     def array(self, value: ir.Value | None) -> Array | None:
         """A small constant's value, computed where it is computed from constants or shapes; else None."""
         if value is None:

@@ -87,13 +87,15 @@ def couple(graph: Graph) -> Coupling:
     cells = _Cells()
     for layer in (*graph.layers, *graph.refused):
         _bind_layer(cells, layer, frozen=layer.reason)
-    for channels in graph.maps.values():
-        if isinstance(channels, ChannelMap):
-            _bind_map(cells, channels)
+    maps = [channels for channels in graph.maps.values() if isinstance(channels, ChannelMap)]
     for tie in graph.ties:
         for left in cells.at(tie.left):
             for right in cells.at(tie.right):
                 cells.join(left[tie.first], right[tie.second])
+    anchors = [(channels, _bind_map(cells, channels)) for channels in maps]
+    for channels, anchor in anchors:
+        if len(channels.axes) > 1:
+            _bind_rectangle(cells, channels, anchor)
     for frozen in graph.frozen:
         for term in cells.at(frozen.channels):
             cells.freeze(term, frozen.reason)
@@ -124,22 +126,44 @@ def _bind_layer(cells: _Cells, layer: Layer, frozen: str | None) -> None:
                 cells.freeze(term, f"{layer.name} is shared, and also reads channels that are not followed")
 
 
-def _bind_map(cells: _Cells, channels: ChannelMap) -> None:
+def _bind_map(cells: _Cells, channels: ChannelMap) -> Ints:
+    """Tie the terms at each index; a cell of every index (−1 where there is none)."""
     terms = cells.at(channels)
     anchor = terms[0]
     for term in terms[1:]:
         cells.join(anchor, term)
         anchor = np.where(anchor < 0, term, anchor)
-    if len(channels.axes) > 1:
-        _bind_rectangle(cells, channels, anchor)
+    return anchor
 
 
 def _bind_rectangle(cells: _Cells, channels: ChannelMap, anchor: Ints) -> None:
-    """Along all axes but the largest every position shares its fate; `anchor` has a cell of every index."""
-    free = int(np.argmax(channels.sizes))
-    grid = np.moveaxis(anchor.reshape(channels.sizes), free, -1).reshape(-1, channels.sizes[free])
-    for row in grid[1:]:
-        cells.join(grid[0], row)
+    """Along all axes but one every position shares its fate; `anchor` has a cell of every index.
+
+    The free axis is the one that leaves most classes, given what is tied already.
+    """
+    grids = [
+        np.moveaxis(anchor.reshape(channels.sizes), axis, -1).reshape(-1, size)
+        for axis, size in enumerate(channels.sizes)
+    ]
+    free = max(grids, key=lambda grid: _classes(cells, grid))
+    for row in free[1:]:
+        cells.join(free[0], row)
+
+
+def _classes(cells: _Cells, grid: Ints) -> int:
+    """How many classes the columns of a grid make when each column is one and shared cells join columns."""
+    owner: dict[int, int] = {}
+    parent = list(range(grid.shape[1]))
+
+    def find(column: int) -> int:
+        while parent[column] != column:
+            column = parent[column]
+        return column
+
+    for column, cell in {(int(j), int(c)) for row in grid for j, c in enumerate(row) if c >= 0}:
+        root = cells.find(cell)
+        parent[find(column)] = find(owner.setdefault(root, column))
+    return len({find(column) for column in range(len(parent))})
 
 
 def _grouped(graph: Graph, cells: _Cells) -> Coupling:

@@ -73,7 +73,7 @@ class Operation:
         if not changed or index >= len(node.inputs):
             return
         operand = node.inputs[index]
-        if operand is not None and self.constants.view(operand) is not None:
+        if operand is not None and self.constants.is_fixed(operand):
             yield from self._resized(node, index, 0, changed)
             return
         producer = None if operand is None else operand.producer()

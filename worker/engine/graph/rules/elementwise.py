@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Floats, Term, joined, scaled
+from worker.engine.graph.constants import attribute
 from worker.engine.graph.surgery import Edit, Operation, surgery
 from worker.engine.graph.trace import Trace, rule
 
@@ -29,8 +30,11 @@ def unary(node: ir.Node, trace: Trace) -> None:
 @rule("Softmax", "LogSoftmax", "Hardmax", "CumSum", "Trilu")
 def across(node: ir.Node, trace: Trace) -> None:
     """Every index depends on the others along an axis: the map passes, but its channels must stay."""
-    channels = trace.channels(node.inputs[0])
-    trace.freeze(channels, f"{node.op_type} mixes them")
+    channels, shape = trace.channels(node.inputs[0]), trace.shape(node.inputs[0])
+    along = attribute(node, "axis", -1 if (node.version or 13) >= 13 else 1)
+    alone = isinstance(channels, ChannelMap) and shape is not None and along % len(shape) not in channels.axes
+    if not (alone and node.op_type in ("Softmax", "LogSoftmax") and (node.version or 13) >= 13):
+        trace.freeze(channels, f"{node.op_type} mixes them")
     trace.put(node.outputs[0], channels)
 
 

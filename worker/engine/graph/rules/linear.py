@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from worker.engine.graph.channels import Boundary, Source, fresh
 from worker.engine.graph.constants import attribute
+from worker.engine.graph.products import product_of_activations
 from worker.engine.graph.surgery import Edit, Operation, surgery
 from worker.engine.graph.trace import Trace, label, rule
 from worker.engine.graph.views import Reshape, WeightView, transposed
@@ -81,8 +82,10 @@ def _matmul(node: ir.Node, trace: Trace, a: ir.Value | None, b: ir.Value | None)
         rank = len(left.seen_shape())
         order = (rank - 2, rank - 1, *range(rank - 2))
         _multiply(node, trace, b, _laid_out(left, order), -2)
+    elif left is None and right is None:
+        product_of_activations(node, trace)
     else:
-        trace.stop(node, "a product of two activations")
+        trace.stop(node, "a product with a vector")
 
 
 def _quantised(node: ir.Node, trace: Trace, operands: Sequence[int], *, transposed_b: bool) -> None:

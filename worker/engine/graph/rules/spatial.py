@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from worker.engine.graph.channels import Boundary, ChannelMap
-from worker.engine.graph.constants import attribute
-from worker.engine.graph.surgery import Edit, Operation, surgery
+from worker.engine.graph.constants import Constants, attribute
+from worker.engine.graph.surgery import Edit, Operation, SetOperand, surgery
 from worker.engine.graph.trace import Trace, rule
 
 
@@ -76,9 +76,58 @@ def _axes(node: ir.Node, trace: Trace, rank: int) -> list[int] | None:
     return [axis % rank for axis in named] if named else list(range(rank))
 
 
-@rule(
-    "Shape", "Size", "ConstantOfShape", "Range", "NonZero", "EyeLike", "RandomNormalLike", "RandomUniformLike"
-)
+@rule("Shape")
+def shape_of(node: ir.Node, trace: Trace) -> None:
+    """A shape follows the channels by itself; a number computed from several of its elements would change."""
+    channels = trace.channels(node.inputs[0])
+    rank = len(trace.shape(node.inputs[0]) or ())
+    if isinstance(channels, ChannelMap):
+        for _, picked in _numbers(node.outputs[0], tuple(range(rank)), trace.constants):
+            if len(picked) > 1 and set(picked) & set(channels.axes):
+                trace.freeze(channels, "a number is computed from how many there are")
+    trace.put(node.outputs[0], Boundary("computed from shapes"))
+
+
+_FLOATS = (1, 10, 11, 16)
+
+
+def _numbers(
+    shape: ir.Value, picked: tuple[int, ...], constants: Constants, depth: int = 6
+) -> Iterator[tuple[ir.Node, tuple[int, ...]]]:
+    """Casts to float of elements of a shape, each with the axes whose sizes it takes."""
+    for node, _ in shape.uses():
+        if node.op_type == "Cast" and attribute(node, "to") in _FLOATS:
+            yield node, picked
+        elif depth and node.op_type in ("Squeeze", "Unsqueeze", "Cast", "Identity"):
+            yield from _numbers(node.outputs[0], picked, constants, depth - 1)
+        elif depth and node.op_type in ("Gather", "Slice"):
+            yield from _numbers(node.outputs[0], _picked(node, picked, constants), constants, depth - 1)
+
+
+def _picked(node: ir.Node, picked: tuple[int, ...], constants: Constants) -> tuple[int, ...]:
+    """What Gather or Slice takes of a list of axes; all of them when that is not known."""
+    arrays = [constants.array(value) for value in node.inputs[1:]]
+    if any(array is None for array in arrays):
+        return picked
+    numbers = [[int(n) for n in array.reshape(-1)] for array in arrays if array is not None]
+    if node.op_type == "Gather":
+        return tuple(picked[n] for n in numbers[0])
+    step = numbers[3][0] if len(numbers) > 3 else 1
+    return picked[numbers[0][0] : numbers[1][0] : step]
+
+
+@surgery("Shape")
+def keep_numbers(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """A scale that was computed from the count of channels (1/√d) stays what it was."""
+    cut = operation.kept.axes(node.inputs[0])
+    rank = len(operation.kept.graph.shapes.of(node.inputs[0]) or ())
+    for cast, picked in _numbers(node.outputs[0], tuple(range(rank)), operation.constants):
+        before = operation.constants.array(cast.inputs[0])
+        if len(picked) == 1 and picked[0] in cut and before is not None:
+            yield SetOperand(cast, 0, before)
+
+
+@rule("Size", "ConstantOfShape", "Range", "NonZero", "EyeLike", "RandomNormalLike", "RandomUniformLike")
 def about_shape(node: ir.Node, trace: Trace) -> None:
     """Only the shape is read, or nothing: no channel passes."""
     for value in node.outputs:

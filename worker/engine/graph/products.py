@@ -1,0 +1,73 @@
+"""Products of two activations, as in attention: (…, M, K) times (…, K, N).
+
+Along K index k of one side meets index k of the other: they are tied, whatever the other axes (heads) are.
+What lies along N of the right side or M of the left passes to the result.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Ints
+from worker.engine.graph.trace import Trace, label
+
+
+def product_of_activations(node: ir.Node, trace: Trace) -> None:
+    """Tie what is summed over, pass on what is left; freeze what fits neither."""
+    left, right = trace.channels(node.inputs[0]), trace.channels(node.inputs[1])
+    a, b = trace.shape(node.inputs[0]), trace.shape(node.inputs[1])
+    if a is None or b is None or len(a) < 2 or len(b) < 2:
+        trace.stop(node, "a product of activations of unknown shape")
+        return
+    _tie_sums(node, trace, left, len(a) - 1, right, len(b) - 2)
+    rank = max(len(a), len(b))
+    trace.put(node.outputs[0], _passed(node, trace, (left, len(a), -2), (right, len(b), -1), rank))
+
+
+def _tie_sums(node: ir.Node, trace: Trace, left: Channels, k: int, right: Channels, j: int) -> None:
+    first, second = _along(left, k), _along(right, j)
+    if first is None and second is None:
+        return
+    if first is None or second is None:
+        reason = f"{label(node)} sums over them against channels that are not followed"
+        trace.freeze(left if first is not None else Boundary(""), reason)
+        trace.freeze(right if second is not None else Boundary(""), reason)
+        return
+    for row in first[1:]:
+        trace.tie(left, first[0], left, row)
+    for row in second[1:]:
+        trace.tie(right, second[0], right, row)
+    trace.tie(left, first[0], right, second[0])
+
+
+def _along(channels: Channels, axis: int) -> Ints | None:
+    """Flat indices of a map as rows over one of its axes; None where the map does not lie along it."""
+    if not isinstance(channels, ChannelMap) or axis not in channels.axes:
+        return None
+    grid = np.arange(int(np.prod(channels.sizes))).reshape(channels.sizes)
+    place = channels.axes.index(axis)
+    return np.moveaxis(grid, place, -1).reshape(-1, channels.sizes[place])
+
+
+def _passed(
+    node: ir.Node,
+    trace: Trace,
+    left: tuple[Channels, int, int],
+    right: tuple[Channels, int, int],
+    rank: int,
+) -> Channels:
+    """The result's map: of the side whose channels lie along its outer axis. Two such sides do not fit."""
+    outer = [side for side in (left, right) if _along(side[0], side[1] + side[2]) is not None]
+    for found, size, _ in (left, right):
+        if isinstance(found, ChannelMap) and not set(found.axes) & {size - 1, size - 2}:
+            trace.freeze(found, f"{label(node)} works on each of them apart")
+    if len(outer) != 1:
+        for found, _, _ in outer:
+            trace.freeze(found, f"{label(node)} makes a table of both sides' channels")
+        return Boundary("a product of two activations")
+    channels, size, axis = outer[0]
+    rows = _along(channels, size + axis)
+    if rows is None or not isinstance(channels, ChannelMap):
+        return Boundary("a product of two activations")
+    for row in rows[1:]:
+        trace.tie(channels, rows[0], channels, row)
+    return ChannelMap(tuple(a + rank - size for a in channels.axes), channels.sizes, channels.terms)
