@@ -1,7 +1,7 @@
 """From a recipe and a network to a plan: which parts, which layers, what each keeps."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api_schemas.jobs import InputSpecs
 from api_schemas.recipe import Recipe
@@ -9,10 +9,12 @@ from worker.engine import allocation, criteria, granularity, recovery, registry,
 from worker.engine import apply as apply_parts
 from worker.engine.allocation.base import Allocation, Ranking
 from worker.engine.apply.base import Apply
-from worker.engine.context import Context
+from worker.engine.apply.mask import Mask
+from worker.engine.context import Context, silent
 from worker.engine.criteria.base import Criterion, Scorer, Subject
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.base import Network
+from worker.engine.formats.draft import Draft
 from worker.engine.granularity.base import Block, Granularity
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import build
@@ -89,7 +91,21 @@ def analyse(network: Network, inputs: InputSpecs, recipe: Recipe, context: Conte
 def select(
     parts: Parts, network: Network, graph: Graph, goal: Goal, context: Context, *, histograms: bool = True
 ) -> Plan:
-    """Score the units and decide what each layer keeps. The network stays as it is."""
+    """Score the units and decide what each layer keeps, cut by cut. The network stays as it is."""
+    *earlier, last = parts.schedule.cuts(goal)
+    if not earlier:
+        return _select(parts, network, graph, goal, context, histograms=histograms)
+    draft = Draft(network, context.scratch)
+    for done, cut in enumerate(earlier, 1):
+        plan = _select(parts, draft, graph, cut, replace(context, emit=silent), histograms=False)
+        Mask().apply(plan, graph, draft, context.scratch)
+        context.progress(done, len(earlier) + 1, "cuts")
+    return _select(parts, draft, graph, last, context, histograms=histograms)
+
+
+def _select(
+    parts: Parts, network: Network, graph: Graph, goal: Goal, context: Context, *, histograms: bool
+) -> Plan:
     blocks = parts.granularity.blocks(graph)
     scorer = parts.criterion.scorer(Subject(network, graph, graph.layers, context.seed))
     ranking = Ranking(

@@ -16,3 +16,10 @@ class Schedule(Part, abc.ABC):
     @abc.abstractmethod
     def steps(self, goal: Goal) -> Iterator[Goal]:
         """The goals of the steps, cumulative; the last is `goal` itself."""
+
+    def cuts(self, goal: Goal) -> Iterator[Goal]:
+        """The goals of the cuts that make one step, cumulative; the last is `goal` itself.
+
+        Between cuts scores are computed anew on what is left, and nothing else happens.
+        """
+        yield goal
