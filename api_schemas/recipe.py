@@ -126,6 +126,10 @@ DEFAULT_PARTS: dict[str, str] = {
 }
 
 
+#: Granularities whose units leave the file unless the recipe says otherwise.
+_SHRINKING = ("channel", "head")
+
+
 def resolve(request: RecipeRequest, presets: Mapping[str, Mapping[str, Any]]) -> Recipe:
     """Lay the request over its preset, and the preset over the defaults.
 
@@ -135,9 +139,16 @@ def resolve(request: RecipeRequest, presets: Mapping[str, Mapping[str, Any]]) ->
     parts: dict[str, PartSpec] = {}
     for axis in AXES:
         given = getattr(request, axis)
-        spec = preset.get(axis, {"name": DEFAULT_PARTS[axis]})
+        spec = preset.get(axis, {"name": _default(axis, parts)})
         parts[axis] = given if given is not None else PartSpec.model_validate(spec)
     kept = request.model_dump(
         include={"preset", "target", "exclude", "layers", "seed", "output"}, exclude_none=True
     )
     return Recipe.model_validate({**kept, **parts})
+
+
+def _default(axis: str, parts: Mapping[str, PartSpec]) -> str:
+    """The part that stands where neither request nor preset names one; axes are decided in order."""
+    if axis == "apply" and parts["granularity"].name in _SHRINKING:
+        return "shrink"
+    return DEFAULT_PARTS[axis]
