@@ -1,6 +1,7 @@
 """Plain chains (MLP, VGG-style) as ONNX files, with the weights that went in beside them."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def mlp(
     """Linear layers with ReLU between them, and batch norm before it when asked."""
     build = _Builder(np.random.default_rng(seed), dtype)
     chain = Chain(path, [], [], [])
-    for i, (ins, outs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (ins, outs) in enumerate(pairwise(widths)):
         weight = build.normal(outs, ins)
         _linear(build, f"fc{i}", weight, style)
         last = i == len(widths) - 2
@@ -112,7 +113,7 @@ def vgg(
     """Convolutions (padding same, one 2×2 pooling), flatten over what is left of the map, linear layers."""
     build = _Builder(np.random.default_rng(seed), dtype)
     chain = Chain(path, [], [], [])
-    for i, (ins, outs) in enumerate(zip(channels, channels[1:], strict=False)):
+    for i, (ins, outs) in enumerate(pairwise(channels)):
         weight = build.normal(outs, ins, kernel, kernel)
         bias = build.constant(f"conv{i}.bias", build.normal(outs))
         build.node("Conv", [build.constant(f"conv{i}.weight", weight), bias], pads=[kernel // 2] * 4)
@@ -124,7 +125,7 @@ def vgg(
     build.node("MaxPool", [], kernel_shape=[2, 2], strides=[2, 2])
     build.node("Flatten", [])
     widths = [channels[-1] * (size // 2) ** 2, *hidden]
-    for i, (ins, outs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (ins, outs) in enumerate(pairwise(widths)):
         weight = build.normal(outs, ins)
         _linear(build, f"fc{i}", weight, "gemm")
         if i < len(hidden) - 1:
