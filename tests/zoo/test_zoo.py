@@ -1,7 +1,7 @@
 """Every network of the zoo is what it says, runs, and reaches a file that computes the same.
 
 Measured in full once, with torch 2.13: all go through both ONNX exporters (opset 14 to 20 by tracing, 18 and
-23 by dynamo) with a dynamic batch, and through both ways to TorchScript. Here each takes one route by tracing,
+23 by dynamo), with a dynamic batch, and both ways to TorchScript. Here each takes one route by tracing,
 and a few take the slower ones.
 """
 
