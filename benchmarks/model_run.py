@@ -1,6 +1,7 @@
 """Checking and running model files without any of the product's code."""
 
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ def same_interface(before: Path, after: Path) -> bool:
 def interface(path: Path) -> object:
     """Inputs and outputs, in a form that can be compared."""
     if is_torchscript(path):
-        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        module = load_torchscript(path)
         return str(module.forward.schema)
     graph = _onnx_file(path, onnx.load).graph
     return [value.SerializeToString() for value in (*graph.input, *graph.output)]
@@ -46,6 +47,13 @@ def runs(path: Path, shapes: Shapes) -> bool:
         _run_torch(path, shapes) if is_torchscript(path) else _onnx_file(path, lambda f: _run_onnx(f, shapes))
     )
     return len(outputs) > 0
+
+
+def load_torchscript(path: Path) -> Any:
+    """The module of a file that is trusted: loading runs its code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch calls TorchScript a thing of the past
+        return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
 
 
 def is_torchscript(path: Path) -> bool:
@@ -88,7 +96,7 @@ def _size(axis: int, size: object) -> int:
 
 
 def _run_torch(path: Path, shapes: Shapes) -> list[Any]:
-    module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    module = load_torchscript(path)
     torch.manual_seed(0)
     with torch.inference_mode():
         outputs = module.eval()(*(_argument(given) for given in shapes.values()))

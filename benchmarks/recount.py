@@ -12,8 +12,9 @@ from typing import Any, final
 
 import numpy as np
 import onnx
-import torch
 from onnx import numpy_helper
+
+from benchmarks.model_run import load_torchscript
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -70,8 +71,7 @@ def tensors(path: Path) -> dict[str, Array]:
 
 
 def _torch_tensors(path: Path) -> dict[str, Array]:
-    module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-    return {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+    return {name: tensor.detach().numpy() for name, tensor in load_torchscript(path).state_dict().items()}
 
 
 def _onnx_tensors(model: onnx.ModelProto) -> dict[str, Array]:
