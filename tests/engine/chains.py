@@ -14,7 +14,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass
 class Chain:
-    """A file, its weights as (out, in, *taps), batch-norm slopes per layer, columns per channel at flatten."""
+    """A file, its weights as (out, in, *taps), batch-norm slopes per layer."""
 
     path: Path
     weights: list[Array]
