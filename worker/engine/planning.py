@@ -18,13 +18,15 @@ from worker.engine.formats.draft import Draft
 from worker.engine.granularity.base import Block, Granularity
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import build
-from worker.engine.graph.candidates import named_shares, narrowed
+from worker.engine.graph.candidates import fitted, named_shares, narrowed
 from worker.engine.recovery.base import Recovery
 from worker.engine.schedule.base import Schedule
 from worker.engine.types import BlockPlan, Goal, Plan
 
 #: Importing these packages registers every part there is.
 AXES = (criteria, granularity, allocation, schedule, apply_parts, recovery)
+#: How far a written-out sparsity (0.6667) may lie from the share that it stands for.
+_ROUNDED = 1e-4
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,24 @@ def goal_of(parts: Parts, recipe: Recipe) -> Goal:
         if not overrides:
             raise InvalidRecipeError(f"allocation {name!r} needs a sparsity for at least one layer")
         return Goal(0.0, overrides)
+    if parts.granularity.sparsity is not None:
+        return Goal(_fixed(parts.granularity, parts.granularity.sparsity, recipe), overrides)
     if recipe.target is None:
         raise InvalidRecipeError("the recipe has no target", hint='for example "target": {"sparsity": 0.8}')
     if recipe.target.sparsity is None:
         raise InvalidRecipeError(f"this recipe takes a target in sparsity, not in {recipe.target.unit}")
     return Goal(recipe.target.sparsity, overrides)
+
+
+def _fixed(granularity: Granularity, sparsity: float, recipe: Recipe) -> float:
+    """The sparsity that the granularity fixes; a target, where there is one, must say the same."""
+    target = recipe.target
+    if target is not None and (target.sparsity is None or abs(target.sparsity - sparsity) > _ROUNDED):
+        raise InvalidRecipeError(
+            f"granularity {granularity.name!r} with these parameters removes {sparsity:.4%} of every layer: "
+            "ask for that sparsity, or for none"
+        )
+    return sparsity
 
 
 def steps(parts: Parts, recipe: Recipe) -> Iterator[Goal]:
@@ -82,10 +97,11 @@ def steps(parts: Parts, recipe: Recipe) -> Iterator[Goal]:
 
 
 def analyse(network: Network, inputs: InputSpecs, recipe: Recipe, context: Context) -> Graph:
-    """The graph of the network with the recipe's exclusions made."""
+    """The network's graph; layers that the recipe excludes, or its granularity does not fit, are refused."""
     if network.structure_warning:
         context.warn(network.structure_warning)
-    return narrowed(build(network, inputs), recipe.exclude, context.warn)
+    graph = narrowed(build(network, inputs), recipe.exclude, context.warn)
+    return fitted(graph, registry.resolve(Granularity, recipe.granularity).fitted)
 
 
 def select(

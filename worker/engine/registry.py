@@ -69,7 +69,8 @@ def resolve(base: type[PartType], spec: PartSpec) -> PartType:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InvalidRecipeError(f"{base.axis} {spec.name!r}, parameter {where!r}: {first['msg']}") from error
+        which = f", parameter {where!r}" if where else ""
+        raise InvalidRecipeError(f"{base.axis} {spec.name!r}{which}: {first['msg']}") from error
 
 
 def describe(part: type[Part]) -> MethodInfo:

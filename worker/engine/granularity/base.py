@@ -28,6 +28,15 @@ class Granularity(Part, abc.ABC):
 
     axis: ClassVar[str] = "granularity"
 
+    @property
+    def sparsity(self) -> float | None:
+        """The share of every layer that goes by the kind of unit alone; None where the recipe says."""
+        return None
+
+    def fitted(self, layer: Layer) -> Layer:
+        """The layer with a reason where it cannot be cut into these units, or with notes on its use."""
+        return layer
+
     @abc.abstractmethod
     def blocks(self, graph: Graph) -> tuple[Block, ...]:
         """Every block that the graph offers. Raises NothingPrunableError when there is none."""

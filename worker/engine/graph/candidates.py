@@ -33,6 +33,16 @@ def narrowed(graph: Graph, exclude: Sequence[str], warn: Callable[[str], None]) 
     return replace(graph, layers=tuple(kept), refused=(*graph.refused, *out))
 
 
+def fitted(graph: Graph, fit: Callable[[Layer], Layer]) -> Graph:
+    """The graph with layers that `fit` gives a reason among the refused; NothingPrunableError if all are."""
+    layers = [fit(layer) for layer in graph.layers]
+    kept = tuple(layer for layer in layers if layer.reason is None)
+    out = tuple(layer for layer in layers if layer.reason is not None)
+    narrower = replace(graph, layers=kept, refused=(*graph.refused, *out))
+    require_layers(narrower)
+    return narrower
+
+
 def require_layers(graph: Graph, warning: str | None = None) -> None:
     """NothingPrunableError, with the reasons, when the graph has no layer that could be pruned."""
     if not graph.layers:

@@ -29,7 +29,7 @@ class LayerUse:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A weight tensor that a method may prune, or not: `reason` says why not."""
+    """A weight tensor that a method may prune, or not: `reason` says why not. `notes` go into the report."""
 
     name: str
     weight: str
@@ -37,6 +37,7 @@ class Layer:
     view: WeightView
     uses: tuple[LayerUse, ...] = ()
     reason: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

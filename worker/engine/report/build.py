@@ -90,7 +90,7 @@ def _layer(layer: Layer, history: History) -> LayerReport:
 def _notes(layer: Layer) -> list[str]:
     shared = [f"shared by {len(layer.uses)} operators"] if len(layer.uses) > 1 else []
     quantised = ["stored as quantised integers; zero means the zero point"] if layer.view.quantization else []
-    return shared + quantised
+    return [*shared, *quantised, *layer.notes]
 
 
 def _effective(layer: Layer, now: Snapshot) -> int | None:
