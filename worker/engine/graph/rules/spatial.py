@@ -107,7 +107,7 @@ def _numbers(
 def _picked(node: ir.Node, picked: tuple[int, ...], constants: Constants) -> tuple[int, ...]:
     """What Gather or Slice takes of a list of axes; all of them when that is not known."""
     arrays = [constants.array(value) for value in node.inputs[1:]]
-    if any(array is None for array in arrays):
+    if not arrays or any(array is None for array in arrays):  # a Slice before opset 10 has attributes
         return picked
     numbers = [[int(n) for n in array.reshape(-1)] for array in arrays if array is not None]
     if node.op_type == "Gather":
