@@ -86,7 +86,10 @@ def test_parts_replace_those_of_the_preset(client: TestClient, inspected: str) -
         ({"target": None}, "/recipe/target"),
         ({"target": {"sparsity": 1.5}}, "/recipe/target/sparsity"),
         ({"target": {"sparsity": 0.5, "macs": 0.5}}, "/recipe/target"),
-        ({"allocation": {"name": "global"}, "granularity": {"name": "channel"}}, "/recipe/allocation"),
+        (
+            {"allocation": {"name": "global"}, "granularity": {"name": "channel"}, "apply": {"name": "mask"}},
+            "/recipe/allocation",
+        ),
         ({"allocation": {"name": "search"}}, "/recipe/target"),
         ({"allocation": {"name": "given"}, "target": None}, "/recipe/layers"),
         ({"layers": {"nonsense": {"sparsity": 0.5}}}, "/recipe/layers/nonsense"),
