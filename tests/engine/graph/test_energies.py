@@ -13,7 +13,8 @@ from onnx import numpy_helper
 from worker.engine import formats
 from worker.engine.formats.base import LoadOptions, Network
 from worker.engine.graph import weights
-from worker.engine.graph.build import Graph, build
+from worker.engine.graph.analysis import Graph
+from worker.engine.graph.build import build
 from worker.engine.graph.chain import chain_links
 from worker.engine.graph.energies import Energies, links
 
@@ -48,7 +49,11 @@ def _rows(weight: Array) -> Array:
 
 
 def _columns(weight: Array) -> Array:
-    return np.moveaxis(weight.astype(np.float32).astype(np.float64) ** 2, 1, 0).reshape(weight.shape[1], -1).sum(1)
+    return (
+        np.moveaxis(weight.astype(np.float32).astype(np.float64) ** 2, 1, 0)
+        .reshape(weight.shape[1], -1)
+        .sum(1)
+    )
 
 
 HEAD = '<ir_version: 9, opset_import: ["" : 17]>'
@@ -172,7 +177,9 @@ def test_the_published_chain_ignores_skips_and_projections(tmp_path: Path) -> No
         k = Add(e, j)
         o = Conv(k, head)
     }}"""
-    found = _factors(*_load(tmp_path, text, stem=stem, c1=c1, c2=c2, p=p, c3=c3, c4=c4, head=head), chain=True)
+    found = _factors(
+        *_load(tmp_path, text, stem=stem, c1=c1, c2=c2, p=p, c3=c3, c4=c4, head=head), chain=True
+    )
     for before, after in [("stem", "c1"), ("c1", "c2"), ("c2", "c3"), ("c3", "c4"), ("c4", "head")]:
         values = {"stem": stem, "c1": c1, "c2": c2, "c3": c3, "c4": c4, "head": head}
         np.testing.assert_allclose(found[before][1], _columns(values[after]), err_msg=before)
@@ -210,7 +217,11 @@ def test_flatten_repeats_the_channel_over_its_positions(
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(width, 3, 1, 1)), rng.normal(size=(7, width * 6))
     extra = {f"bn_{k}": np.abs(rng.normal(size=width)) + 0.1 for k in ("scale", "bias", "mean", "var")}
-    line = "u = BatchNormalization<epsilon=0.01>(t, bn_scale, bn_bias, bn_mean, bn_var)" if norm else "u = Relu(t)"
+    line = (
+        "u = BatchNormalization<epsilon=0.01>(t, bn_scale, bn_bias, bn_mean, bn_var)"
+        if norm
+        else "u = Relu(t)"
+    )
     text = f"""{HEAD} g (float[1,3,2,3] x) => (float[1,7] o) {{
         t = Conv(x, a)
         {line}
