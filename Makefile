@@ -29,6 +29,7 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m worker.engine catalogue --check
+	$(PY) -m docs.methods --check
 
 bench: setup
 	$(PY) -m benchmarks.mask_speed
@@ -39,6 +40,7 @@ bench: setup
 
 catalogue: setup
 	$(PY) -m worker.engine catalogue
+	$(PY) -m docs.methods
 
 setup: $(STAMP)
 
