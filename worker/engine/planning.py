@@ -108,7 +108,7 @@ def select(
     parts: Parts, network: Network, graph: Graph, goal: Goal, context: Context, *, histograms: bool = True
 ) -> Plan:
     """Score the units and decide what each layer keeps, cut by cut. The network stays as it is."""
-    *earlier, last = parts.schedule.cuts(goal)
+    *earlier, last = _cuts(parts, goal)
     if not earlier:
         return _select(parts, network, graph, goal, context, histograms=histograms)
     draft = Draft(network, context.scratch)
@@ -117,6 +117,25 @@ def select(
         Mask().apply(plan, graph, draft, context.scratch)
         context.progress(done, len(earlier) + 1, "cuts")
     return _select(parts, draft, graph, last, context, histograms=histograms)
+
+
+def _cuts(parts: Parts, goal: Goal) -> Iterator[Goal]:
+    """The schedule's cuts, each in as many equal parts as the criterion takes."""
+    before = Goal(0.0)
+    for cut in parts.schedule.cuts(goal):
+        for part in range(1, parts.criterion.parts):
+            yield _between(before, cut, part / parts.criterion.parts)
+        yield cut
+        before = cut
+
+
+def _between(before: Goal, after: Goal, way: float) -> Goal:
+    """So far along the way from one goal to the next."""
+    first = before.overrides
+    overrides = {
+        name: first.get(name, 0.0) * (1.0 - way) + share * way for name, share in after.overrides.items()
+    }
+    return Goal(before.sparsity * (1.0 - way) + after.sparsity * way, overrides)
 
 
 def _select(

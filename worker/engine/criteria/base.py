@@ -49,6 +49,11 @@ class Criterion(Part, abc.ABC):
         """The power of the weight that a score grows with: 1 for |w|, 2 for w²."""
         return 1
 
+    @property
+    def parts(self) -> int:
+        """In how many equal parts each cut is made, scores computed anew for each."""
+        return 1
+
     @abc.abstractmethod
     def scorer(self, subject: Subject) -> Scorer:
         """Make ready to score. Never changes the network."""

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, final
 
 import numpy as np
+from pydantic import Field
 
 from worker.engine.criteria.base import Criterion, Scorer, Subject, ranked
 from worker.engine.graph import weights
 from worker.engine.graph.chain import chain_links
+from worker.engine.graph.correlations import Correlations
 from worker.engine.graph.energies import Energies, links
 from worker.engine.graph.layer import Layer, LayerUse
 from worker.engine.types import Array, Mask, Scores
@@ -39,6 +41,17 @@ class Lookahead(Criterion):
     neighbours: Literal["graph", "chain"] = "graph"
     """Follow the graph, or take the layers as one plain chain that ignores skip connections, as the
     published code does for residual networks."""
+    form: Literal["published", "exact"] = "published"
+    """Take kernels by their energy alone, or by their autocorrelation, which makes the score of a convolution
+    between two convolutions exact: stride 1, circular padding, maps at least as wide as two kernels less one.
+    Where strides, dilation, pooling or layers that are no convolutions intervene, both forms are the same."""
+    steps: int = Field(default=1, ge=1, le=1000)
+    """Cut in so many equal parts of the original count, each scored on what is left (the published `split`).
+    With an order, every part goes through all layers in it."""
+
+    @property
+    def parts(self) -> int:
+        return self.steps
 
     @property
     def degree(self) -> int:
@@ -63,6 +76,7 @@ class _Lookahead(Scorer):
         self._names = {use: layer.name for layer in subject.graph.layers for use in layer.uses}
         along = links(subject.graph) if criterion.neighbours == "graph" else chain_links(subject.graph)
         self._energies = Energies(subject.graph, along, self._weigh, slopes=criterion.batch_norm)
+        self._correlations = Correlations(subject.graph, along, self._weigh, slopes=criterion.batch_norm)
 
     def _weigh(self, use: LayerUse) -> Array:
         values = weights.read(self._subject.network, use.view)
@@ -80,6 +94,8 @@ class _Lookahead(Scorer):
 
     def _factor(self, use: LayerUse) -> Array:
         """in · out of one use, shape (groups, outputs / group, inputs / group) or broadcasting to it."""
+        if self._criterion.form == "exact" and self._criterion.look == "both":
+            return self._correlations.factor(use)
         groups, outputs, inputs = use.view.seen_shape()[:3]
         factor: Array = np.ones((groups, outputs, inputs))
         if self._criterion.look != "forward":
@@ -92,3 +108,4 @@ class _Lookahead(Scorer):
         if self._criterion.order != "at_once":
             self._kept[layer.name] = keep
             self._energies.forget(layer)
+            self._correlations.forget(layer)
