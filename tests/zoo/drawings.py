@@ -108,10 +108,10 @@ def draw(name: str, text: str, **options: Any) -> None:
     DRAWINGS[name] = Drawing(name, text, **options)
 
 
-def conv_chain(middle: str, weights: str = "", channels: int = 12, **options: Any) -> str:
+def conv_chain(middle: str, weights: str = "", channels: int = 12, batch: str = "N") -> str:
     """Text: Conv(4→12) and Relu give `h`, the middle must give `g`, Conv(channels→6) ends."""
     more = f", {weights}" if weights else ""
-    return f"""(float[N,4,8,8] x) => (float[N,6,P,Q] y)
+    return f"""(float[{batch},4,8,8] x) => (float[{batch},6,P,Q] y)
     <float[12,4,3,3] w1, float[12] b1, float[6,{channels},1,1] w2, float[6] b2{more}>
     {{
         c = Conv<pads=[1,1,1,1]>(x, w1, b1)

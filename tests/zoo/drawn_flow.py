@@ -10,7 +10,10 @@ draw(
     conv_chain('g = Upsample<mode="nearest">(h, scales)', "float[4] scales = {1.0, 1.0, 2.0, 2.0}"),
     opset=9,
 )
-draw("resize_sizes", conv_chain('g = Resize<mode="linear">(h, , , sizes)', "int64[4] sizes = {2, 12, 5, 7}"))
+draw(
+    "resize_sizes",
+    conv_chain('g = Resize<mode="linear">(h, , , sizes)', "int64[4] sizes = {2, 12, 5, 7}", batch="2"),
+)
 draw("depth_to_space", conv_chain('g = DepthToSpace<blocksize=2, mode="DCR">(h)', channels=3))
 draw("depth_to_space_crd", conv_chain('g = DepthToSpace<blocksize=2, mode="CRD">(h)', channels=3))
 draw("space_to_depth", conv_chain("g = SpaceToDepth<blocksize=2>(h)", channels=48))
@@ -29,6 +32,7 @@ draw(
         "k = Expand(w3, sizes)\ng = Concat<axis=1>(h, k)",
         "float[1,3,8,8] w3, int64[4] sizes = {2, 3, 8, 8}",
         channels=15,
+        batch="2",
     ),
 )
 draw("pad_channels_front", conv_chain("g = Pad(h, pads)", "int64[8] pads = {0,2,1,0,0,1,0,0}", channels=15))
