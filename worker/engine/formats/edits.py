@@ -1,19 +1,32 @@
 """Edits of a file's graph, as channel removal needs them; a format carries them out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """What is left of a stored tensor: kept indices by axis of the tensor as the file holds it."""
+
+    tensor: ir.Value
+    kept: Mapping[int, Array]
+
 
 @dataclass(frozen=True, eq=False)
 class SetOperand:
-    """Operand `index` of the node becomes a stored tensor holding `array`."""
+    """Operand `index` of the node becomes a stored tensor holding `array`; `cut` when that is a part of the
+    tensor it was, rearranged on the way."""
 
     node: ir.Node
     index: int
-    array: np.ndarray[Any, np.dtype[Any]]
+    array: Array
+    cut: Cut | None = None
 
 
 @dataclass(frozen=True, eq=False)

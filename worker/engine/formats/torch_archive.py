@@ -93,6 +93,17 @@ class TorchArchive:
             #: Tensors by attribute path; those of constants.pkl under "CONSTANTS.c<number>".
             self.tensors = dict(self._described(archive, limit))
 
+    @property
+    def mobile(self) -> bool:
+        """True when the archive also holds bytecode, for mobile devices."""
+        return f"{self.root}bytecode.pkl" in self._members
+
+    @property
+    def extra_files(self) -> list[str]:
+        """Names of the files that travel with the model."""
+        folder = f"{self.root}extra/"
+        return [name.removeprefix(folder) for name in self._members if name.startswith(folder)]
+
     def _short(self, archive: zipfile.ZipFile, name: str) -> bytes:
         member = self._members.get(self.root + name)
         if member is None:

@@ -1,5 +1,6 @@
 """Which tensor of a TorchScript archive a tensor of its graph is: by name if that fits, else by content."""
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -46,6 +47,22 @@ class TensorNames:
         inside = [name for name in self._archive.tensors if name.startswith(f"{path}.")]
         return [self._by_place[self._archive.tensors[name]] for name in inside]
 
+    def constant(self, array: Array) -> str | None:
+        """The canonical name of the one tensor of the code with just these elements; None if several do."""
+        own = [name for name in self._places if name.startswith("CONSTANTS.")]
+        found = [name for name in own if _same(self.array(name), array)]
+        return found[0] if len(found) == 1 else None
+
+    def over(self, archive: TorchArchive) -> "TensorNames":
+        """The same names for an archive that differs in the bytes of its tensors alone."""
+        names = copy.copy(self)
+        names._archive = archive
+        return names
+
+    def paths(self) -> list[str]:
+        """Attribute paths of all tensors, aliases among them; those of the code are at no path."""
+        return [path for path in self._archive.tensors if not path.startswith("CONSTANTS.")]
+
     def find(self, array: Array, path: str = "") -> str | None:
         """The canonical name of the one marked tensor equal to `array`; that at `path` if it is equal."""
         named = self.canonical(path)
@@ -56,9 +73,13 @@ class TensorNames:
 
     def _equal(self, name: str, array: Array) -> bool:
         place = self._places[name]
-        if place.shape != array.shape or place.dtype != array.dtype:
-            return False
-        return np.array_equal(_raw(place.view(self._marked.record(place.record))), _raw(array))
+        return _same(place.view(self._marked.record(place.record)), array)
+
+
+def _same(first: Array, second: Array) -> bool:
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return np.array_equal(_raw(first), _raw(second))
 
 
 def _raw(array: Array) -> Array:

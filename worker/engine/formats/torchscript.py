@@ -2,8 +2,8 @@
 itself, so that a pruned file is the uploaded one but for the bytes of its weights."""
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -13,8 +13,9 @@ import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from api_schemas.models import ModelFormat, TensorInfo
-from worker.engine.errors import InvalidModelError
+from worker.engine.errors import InvalidModelError, InvalidRecipeError
 from worker.engine.formats.base import Array, Format, LoadOptions, Network, Runner
+from worker.engine.formats.edits import Edit, SetOperand
 from worker.engine.formats.memory import kept, raise_if_memory
 from worker.engine.formats.onnx import plain_constant, stored_tensor, structure_of
 from worker.engine.formats.registry import register
@@ -33,6 +34,7 @@ from worker.engine.formats.torch_module import (
 from worker.engine.formats.torch_names import TensorNames
 from worker.engine.formats.torch_record import record
 from worker.engine.formats.torch_recurrent import restore_parameters
+from worker.engine.formats.torch_rewrite import rewrite
 from worker.engine.formats.torch_signature import Argument, arguments_of, examples, flattened
 
 _APART = "so its layers are seen without their neighbours: they are scored as if these were all alike"
@@ -59,7 +61,7 @@ class TorchscriptNetwork(Network):
         self.file = path
         self._archive = TorchArchive(path, options.logical_bytes)
         self._records: dict[str, Array] = {}
-        self._scratch = options.scratch
+        self._scratch, self._options = options.scratch, options
         self.producer = "torch"
         with tempfile.TemporaryDirectory(prefix="torch-", dir=options.scratch) as scratch:
             marked = self._archive.marked(Path(scratch) / "marked.pt")
@@ -72,6 +74,7 @@ class TorchscriptNetwork(Network):
         self._names = TensorNames(self._archive, marked, parameters)
         self.needs_inputs = not all(argument.known for argument in arguments)
         trial, problem = _first_run(module, arguments)
+        self._examples = () if trial is None else trial.examples
         self.inputs = _input_infos(arguments, trial)
         self.outputs = _output_infos(trial)
         self._build(module, arguments, trial, problem)
@@ -170,6 +173,29 @@ class TorchscriptNetwork(Network):
     def save(self, path: Path) -> None:
         """Write the archive with the changed bytes and their checksums."""
         self._archive.save(path, self._records.items())
+
+    def rewritten(self, edits: Sequence[Edit], directory: Path) -> Network:
+        """The smaller module in a file of its own. Only cuts are taken from the edits: numbers that count
+        channels stand elsewhere in code than in the structure, and are found there."""
+        cuts = self._cuts(edits)
+        written, path = directory / "full.pt", directory / "smaller.pt"
+        self.save(written)
+        path.write_bytes(rewrite(written, self._names, cuts, self._examples))
+        written.unlink()
+        return TorchscriptNetwork(path, replace(self._options, scratch=directory))
+
+    def _cuts(self, edits: Sequence[Edit]) -> dict[str, Mapping[int, Array]]:
+        """What is left of each tensor of the archive. InvalidRecipeError where its readers disagree."""
+        cuts: dict[str, Mapping[int, Array]] = {}
+        for edit in edits:
+            cut = edit.cut if isinstance(edit, SetOperand) else None
+            name = None if cut is None else self._stored.get(cut.tensor)
+            if cut is None or name is None:
+                continue
+            kept = cuts.setdefault(name, cut.kept)
+            if kept.keys() != cut.kept.keys() or any(not np.array_equal(kept[a], cut.kept[a]) for a in kept):
+                raise InvalidRecipeError(f"operators that share {name!r} would keep different channels of it")
+        return cuts
 
 
 @final

@@ -12,11 +12,12 @@ import numpy as np
 import onnx_ir as ir
 
 from worker.engine.formats.base import Network
-from worker.engine.formats.edits import Edit, SetAttribute, SetOperand
+from worker.engine.formats.edits import Cut, Edit, SetAttribute, SetOperand
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.constants import Constants
 from worker.engine.graph.kept import Axes, Kept
 from worker.engine.graph.layer import LayerUse
+from worker.engine.graph.views import WeightView
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Surgery = Callable[[ir.Node, "Operation"], Iterator[Edit]]
@@ -51,11 +52,13 @@ class Operation:
         if view is None:
             return
         array = view.forward(self.network.read(view.value))
+        taken: Array = np.ones(array.shape, dtype=np.bool_)
         for axis, indices in axes.items():
             if array.ndim and array.shape[axis] > 1 and len(indices) < array.shape[axis]:
+                taken = taken & _along(array.shape, axis, indices)
                 array = np.take(array, indices, axis=axis)
         if array.shape != view.seen_shape():
-            yield SetOperand(node, index, np.ascontiguousarray(array))
+            yield SetOperand(node, index, np.ascontiguousarray(array), _stored_cut(view, taken))
 
     def broadcast(self, node: ir.Node, index: int, result: ir.Value) -> Iterator[Edit]:
         """A stored operand that broadcasts against a result whose axes lose indices."""
@@ -101,6 +104,25 @@ class Operation:
                 new.reshape(-1)[axis - start] = size
         if not np.array_equal(new, sizes):
             yield SetOperand(node, index, new)
+
+
+def _along(shape: tuple[int, ...], axis: int, indices: Array) -> Array:
+    """True at the indices along one axis, broadcast to the shape."""
+    mask = np.zeros(shape[axis], dtype=bool)
+    mask[indices] = True
+    return mask.reshape([-1 if place == axis % len(shape) else 1 for place in range(len(shape))])
+
+
+def _stored_cut(view: WeightView, taken: Array) -> Cut | None:
+    """A cut seen by the operator, on the axes of the stored tensor; None where it is no cut along these."""
+    stored = view.back(taken)
+    kept = {}
+    for axis, size in enumerate(stored.shape):
+        left = np.flatnonzero(stored.any(axis=tuple(a for a in range(stored.ndim) if a != axis)))
+        if len(left) < size:
+            kept[axis] = left
+    whole = int(np.prod([len(kept.get(axis, range(size))) for axis, size in enumerate(stored.shape)]))
+    return Cut(view.value, kept) if np.count_nonzero(stored) == whole else None
 
 
 def operate(graph: Graph, network: Network, kept: Kept) -> list[Edit]:

@@ -1,7 +1,8 @@
 """What the saved file must be, checked on the file as it was read back, against the upload."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -35,10 +36,10 @@ class Promise:
 def check_promises(promise: Promise, before: Network, after: Network) -> list[CheckResult]:
     """Structure, kept and pruned weights, everything else, and the counts that were asked for."""
     if promise.shrinks:
-        return [*check_smaller(before.file, after.file), _smaller(promise, after)]
+        return [*_interface(before, after, check_smaller), _smaller(promise, after)]
     counted = [(recount(w), _expected_zeros(w)) for w in _layer_weights(promise, before, after)]
     return [
-        *_interface(before, after),
+        *_interface(before, after, check_structure),
         *weight_checks([found for found, _ in counted]),
         _untouched(promise, before, after),
         _counts(counted),
@@ -62,9 +63,12 @@ def _smaller(promise: Promise, after: Network) -> CheckResult:
     return CheckResult(name="widths", passed=not wrong, detail=detail)
 
 
-def _interface(before: Network, after: Network) -> list[CheckResult]:
+def _interface(
+    before: Network, after: Network, files: Callable[[Path, Path], list[CheckResult]]
+) -> list[CheckResult]:
+    """What a user sees of both; of ONNX files, which say more of themselves, what `files` compares."""
     if before.format is ModelFormat.ONNX:
-        return check_structure(before.file, after.file)
+        return files(before.file, after.file)
     same = (before.inputs, before.outputs) == (after.inputs, after.outputs)
     detail = f"{len(before.inputs)} inputs and {len(before.outputs)} outputs, the same"
     return [CheckResult(name="inputs and outputs", passed=same, detail=detail if same else "they differ")]

@@ -1,0 +1,125 @@
+"""Channels that are gone, seen in numbers: NaN wherever a tensor loses an index.
+
+NaN passes through whatever an operator does with channels, so what a tensor loses can be read off it without
+a rule for the operator. Only what sums over channels has to be told to leave the lost ones out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+Lost = dict[int, torch.Tensor]
+
+
+def lost(tensor: torch.Tensor) -> Lost:
+    """By axis, True for indices whose elements are all NaN; axes that lose none are left out."""
+    if not tensor.is_floating_point() or not tensor.dim():
+        return {}
+    marks = tensor.isnan()
+    if not bool(marks.any()):
+        return {}
+    rows = {axis: marks.movedim(axis, 0).flatten(1).all(1) for axis in range(tensor.dim())}
+    return {axis: gone for axis, gone in rows.items() if bool(gone.any())}
+
+
+def shape_left(tensor: torch.Tensor) -> list[int]:
+    """The tensor's shape without what it loses."""
+    sizes = list(tensor.shape)
+    for axis, gone in lost(tensor).items():
+        sizes[axis] -= int(gone.sum())
+    return sizes
+
+
+def marked(tensor: torch.Tensor, kept: Mapping[int, np.ndarray[Any, Any]]) -> torch.Tensor:
+    """A copy that loses everything but the kept indices."""
+    made = tensor.detach().clone()
+    if made.is_floating_point():
+        for axis, indices in kept.items():
+            gone = torch.ones(made.shape[axis], dtype=torch.bool)
+            gone[torch.from_numpy(indices)] = False
+            made.index_fill_(axis, gone.nonzero().flatten(), float("nan"))
+    return made
+
+
+def cut(tensor: torch.Tensor, kept: Mapping[int, np.ndarray[Any, Any]]) -> torch.Tensor:
+    """The tensor with the kept indices alone."""
+    made = tensor.detach()
+    for axis, indices in kept.items():
+        made = made.index_select(axis, torch.from_numpy(indices))
+    return made.clone()
+
+
+def left_of(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor without what it loses."""
+    for axis, gone in lost(tensor).items():
+        tensor = tensor.index_select(axis, (~gone).nonzero().flatten())
+    return tensor
+
+
+def healed(tensor: torch.Tensor, *axes: int) -> torch.Tensor:
+    """Zeros for what is lost along the axes that are summed over; what other axes lose stays lost."""
+    gone = lost(tensor)
+    summed = {axis % tensor.dim() for axis in axes if -tensor.dim() <= axis < tensor.dim()}
+    if not summed & gone.keys():
+        return tensor
+    made = tensor.nan_to_num(nan=0.0)
+    for axis in gone.keys() - summed:
+        made.index_fill_(axis, gone[axis].nonzero().flatten(), float("nan"))
+    return made
+
+
+def _product(first: int, second: int) -> Callable[[list[Any]], list[Any]]:
+    def heal(arguments: list[Any]) -> list[Any]:
+        arguments[first] = healed(arguments[first], -1)
+        arguments[second] = healed(arguments[second], max(-2, -arguments[second].dim()))
+        return arguments
+
+    return heal
+
+
+def _both_last(arguments: list[Any]) -> list[Any]:
+    """The inner product of the last axes: linear layers, queries and keys."""
+    return [healed(arguments[0], -1), healed(arguments[1], -1), *arguments[2:]]
+
+
+def _convolution(transposed: int | bool, groups: int) -> Callable[[list[Any]], list[Any]]:
+    def heal(arguments: list[Any]) -> list[Any]:
+        turned = transposed if isinstance(transposed, bool) else arguments[transposed]
+        data, weight, *rest = arguments
+        if not turned:
+            return [healed(data, 1), healed(weight, 1), *rest]
+        split = weight.unflatten(0, (arguments[groups], -1))
+        return [healed(data, 1), healed(split, 1).flatten(0, 1), *rest]
+
+    return heal
+
+
+def _recurrent(arguments: list[Any]) -> list[Any]:
+    data, state, weights, *rest = arguments
+    cleared = [healed(weight, 1) if weight.dim() > 1 else weight for weight in weights]
+    return [healed(data, -1), state, cleared, *rest]
+
+
+#: What sums over channels: its arguments on the full side, lost ones at zero along the axis summed over.
+SUMMING: dict[str, Callable[[list[Any]], list[Any]]] = {
+    "aten::linear": _both_last,
+    "aten::scaled_dot_product_attention": _both_last,
+    **dict.fromkeys(("aten::mm", "aten::bmm", "aten::matmul"), _product(0, 1)),
+    **dict.fromkeys(("aten::addmm", "aten::baddbmm"), _product(1, 2)),
+    **dict.fromkeys((f"aten::conv{n}d" for n in (1, 2, 3)), _convolution(False, 6)),
+    **dict.fromkeys((f"aten::conv_transpose{n}d" for n in (1, 2, 3)), _convolution(True, 6)),
+    **dict.fromkeys(("aten::_convolution", "aten::convolution"), _convolution(6, 8)),
+    **dict.fromkeys(("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"), _recurrent),
+}
+
+
+def remarked(made: torch.Tensor, arguments: Sequence[Any]) -> torch.Tensor:
+    """What an operator made, losing also what arguments of the same shape lose (some functions drop NaN)."""
+    result = made
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor) and argument.shape == made.shape:
+            for axis, gone in lost(argument).items():
+                result = result.index_fill(axis, gone.nonzero().flatten(), float("nan"))
+    return result
