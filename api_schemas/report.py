@@ -144,8 +144,19 @@ class StageTime(Answer):
     seconds: float
 
 
+class TargetProbe(Answer):
+    """A sparsity that the search for a target tried, and the figure there in the target's unit."""
+
+    sparsity: float
+    figure: float
+
+
 class Report(Answer):
-    """Everything asked, done, checked and measured."""
+    """Everything asked, done, checked and measured.
+
+    `requested` and `achieved` are sparsities; `target_requested` and `target_achieved` are in the target's
+    own unit, measured on the finished file, and `target_probes` is what the search for it tried.
+    """
 
     version: int = REPORT_VERSION
     job_id: str
@@ -155,6 +166,10 @@ class Report(Answer):
     recipe: Recipe
     requested: float | None = None
     achieved: float
+    target_unit: str | None = None
+    target_requested: float | None = None
+    target_achieved: float | None = None
+    target_probes: list[TargetProbe] = []
     prunable_parameters: int
     summary: Summary
     before: FileReport

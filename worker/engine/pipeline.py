@@ -16,10 +16,12 @@ from worker.engine.formats.base import LoadOptions, Network
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import build
 from worker.engine.graph.candidates import require_layers
-from worker.engine.planning import analyse, resolve_parts, select, steps
+from worker.engine.planning import Parts, analyse, resolve_parts, select
 from worker.engine.report.build import build_report
 from worker.engine.report.history import History
 from worker.engine.report.inspection import inspection_of
+from worker.engine.targets.base import Case
+from worker.engine.targets.reach import aim, noted
 from worker.engine.types import Plan
 from worker.engine.verify.examine import Examined, examine
 from worker.engine.verify.promises import Promise
@@ -44,7 +46,8 @@ def prune(source: Source, recipe: Recipe, output: Path, context: Context) -> tup
     loaded = _loaded_to_prune(source, context)
     network = loaded.network
     history = History()
-    for goal in steps(parts, recipe):
+    found = aim(_case(source, parts, loaded, recipe, context), recipe)
+    for goal in parts.schedule.steps(found.goal):
         with context.stage(Stage.ANALYSING):
             graph = analyse(network, loaded.inputs, recipe, context)
             history.before(graph, network)
@@ -61,7 +64,7 @@ def prune(source: Source, recipe: Recipe, output: Path, context: Context) -> tup
         network.save(saved)
     examined = Examined(source.model, source.filename, saved, loaded.inputs, loaded.data)
     evidence = examine(examined, Promise(loaded.network, graph, plan, parts.apply.shrinks), context)
-    return saved, build_report(network, recipe, history, evidence, context)
+    return saved, noted(build_report(network, recipe, history, evidence, context), recipe, found)
 
 
 def inspect(source: Source, context: Context) -> Inspection:
@@ -75,11 +78,11 @@ def plan(source: Source, recipe: Recipe, context: Context) -> PlanAnswer:
     """What `prune` would do in its first step, without doing it."""
     parts = resolve_parts(recipe)
     loaded = _loaded_to_prune(source, context)
-    network = loaded.network
-    with context.stage(Stage.ANALYSING):
-        graph = analyse(network, loaded.inputs, recipe, context)
+    case = _case(source, parts, loaded, recipe, context)
+    first = next(parts.schedule.steps(aim(case, recipe).goal))
+    graph = case.graph
     with context.stage(Stage.SCORING):
-        found = select(parts, network, graph, next(steps(parts, recipe)), context)
+        found = select(parts, loaded.network, graph, first, context)
     return PlanAnswer(
         layers=[_planned(graph, found, layer.name) for layer in graph.layers],
         refusals=[Refusal(layer=layer.name, reason=layer.reason or "") for layer in graph.refused],
@@ -122,6 +125,12 @@ def _loaded_to_prune(source: Source, context: Context) -> _Loaded:
             hint='give them, for example "inputs": {"x": [1, 3, 32, 32]}, or upload data',
         )
     return loaded
+
+
+def _case(source: Source, parts: Parts, loaded: _Loaded, recipe: Recipe, context: Context) -> Case:
+    with context.stage(Stage.ANALYSING):
+        graph = analyse(loaded.network, loaded.inputs, recipe, context)
+    return Case(source.model, loaded.inputs, loaded.data, loaded.network, graph, parts, context)
 
 
 def _planned(graph: Graph, found: Plan, name: str) -> PlannedLayer:

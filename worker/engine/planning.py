@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import final
 
 from api_schemas.jobs import InputSpecs
 from api_schemas.recipe import Recipe
@@ -15,13 +17,15 @@ from worker.engine.criteria.base import Criterion, Scorer, Subject
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.formats.draft import Draft
+from worker.engine.formats.memory import kept
 from worker.engine.granularity.base import Block, Granularity
+from worker.engine.granularity.naming import block_shares
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import build
-from worker.engine.graph.candidates import fitted, named_shares, narrowed
+from worker.engine.graph.candidates import fitted, narrowed
 from worker.engine.recovery.base import Recovery
 from worker.engine.schedule.base import Schedule
-from worker.engine.types import BlockPlan, Goal, Plan
+from worker.engine.types import BlockPlan, Goal, Plan, Scores
 
 #: Importing these packages registers every part there is.
 AXES = (criteria, granularity, allocation, schedule, apply_parts, recovery)
@@ -63,7 +67,7 @@ def resolve_parts(recipe: Recipe) -> Parts:
 
 def goal_of(parts: Parts, recipe: Recipe) -> Goal:
     """The recipe's goal; layers still go by the names the user gave."""
-    overrides = {name: override.sparsity for name, override in recipe.layers.items()}
+    overrides = overrides_of(recipe)
     name = parts.allocation.name
     if parts.allocation.requires().targets == []:
         if recipe.target is not None:
@@ -76,7 +80,7 @@ def goal_of(parts: Parts, recipe: Recipe) -> Goal:
     if recipe.target is None:
         raise InvalidRecipeError("the recipe has no target", hint='for example "target": {"sparsity": 0.8}')
     if recipe.target.sparsity is None:
-        raise InvalidRecipeError(f"this recipe takes a target in sparsity, not in {recipe.target.unit}")
+        raise InvalidRecipeError(f"a target in {recipe.target.unit} is found by search, not known beforehand")
     return Goal(recipe.target.sparsity, overrides)
 
 
@@ -89,6 +93,11 @@ def _fixed(granularity: Granularity, sparsity: float, recipe: Recipe) -> float:
             "ask for that sparsity, or for none"
         )
     return sparsity
+
+
+def overrides_of(recipe: Recipe) -> dict[str, float]:
+    """The shares that the recipe gives layers of their own, by the names the user gave."""
+    return {name: override.sparsity for name, override in recipe.layers.items()}
 
 
 def steps(parts: Parts, recipe: Recipe) -> Iterator[Goal]:
@@ -119,6 +128,15 @@ def select(
     return _select(parts, draft, graph, last, context, histograms=histograms)
 
 
+def selector(parts: Parts, network: Network, graph: Graph, context: Context) -> Callable[[Goal], Plan]:
+    """`select` for one goal after another, without histograms. Scores are computed once, unless they depend
+    on what goes: on the cuts before, or on the layers before."""
+    several = len(list(islice(_cuts(parts, Goal(0.5)), 2))) > 1
+    if several or parts.criterion.sequence(graph.layers) is not None:
+        return lambda goal: select(parts, network, graph, goal, context, histograms=False)
+    return _Selection(parts, network, graph, context, remember=True).plan
+
+
 def _cuts(parts: Parts, goal: Goal) -> Iterator[Goal]:
     """The schedule's cuts, each in as many equal parts as the criterion takes."""
     before = Goal(0.0)
@@ -141,21 +159,45 @@ def _between(before: Goal, after: Goal, way: float) -> Goal:
 def _select(
     parts: Parts, network: Network, graph: Graph, goal: Goal, context: Context, *, histograms: bool
 ) -> Plan:
-    blocks = parts.granularity.blocks(graph)
-    scorer = parts.criterion.scorer(Subject(network, graph, graph.layers, context.seed))
-    ranking = Ranking(
-        blocks=blocks,
-        score=lambda block: parts.granularity.pool(block, scorer.score),
-        choose=parts.granularity.choose,
-        settle=_settler(parts, graph, scorer),
-        sequence=_sequence(parts, graph, blocks),
-        goal=Goal(goal.sparsity, named_shares(graph, goal.overrides)),
-        degree=parts.criterion.degree,
-        threads=context.threads,
-        done=lambda done, total: context.progress(done, total, "layers"),
-        histograms=histograms,
-    )
-    return parts.granularity.plan(graph, blocks, parts.allocation.select(ranking))
+    return _Selection(parts, network, graph, context).plan(goal, histograms=histograms)
+
+
+@final
+class _Selection:
+    """The blocks of one network and their scores, from which goals become plans."""
+
+    def __init__(
+        self, parts: Parts, network: Network, graph: Graph, context: Context, *, remember: bool = False
+    ) -> None:
+        self._parts, self._graph, self._context, self._remember = parts, graph, context, remember
+        self._blocks = parts.granularity.blocks(graph)
+        self._scorer = parts.criterion.scorer(Subject(network, graph, graph.layers, context.seed))
+        self._scores: dict[str, Scores] = {}
+
+    def plan(self, goal: Goal, *, histograms: bool = False) -> Plan:
+        """What every layer keeps."""
+        parts, context = self._parts, self._context
+        ranking = Ranking(
+            blocks=self._blocks,
+            score=self._score,
+            choose=parts.granularity.choose,
+            settle=_settler(parts, self._graph, self._scorer),
+            sequence=_sequence(parts, self._graph, self._blocks),
+            goal=Goal(goal.sparsity, block_shares(self._graph, self._blocks, goal.overrides)),
+            degree=parts.criterion.degree,
+            threads=context.threads,
+            done=lambda done, total: context.progress(done, total, "layers"),
+            histograms=histograms,
+        )
+        return parts.granularity.plan(self._graph, self._blocks, parts.allocation.select(ranking))
+
+    def _score(self, block: Block) -> Scores:
+        if not self._remember:
+            return self._parts.granularity.pool(block, self._scorer.score)
+        if block.name not in self._scores:
+            pooled = self._parts.granularity.pool(block, self._scorer.score)
+            self._scores[block.name] = kept(pooled, self._context.scratch)
+        return self._scores[block.name]
 
 
 def _sequence(parts: Parts, graph: Graph, blocks: Sequence[Block]) -> list[Block] | None:

@@ -4,7 +4,6 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from api_schemas.catalogue import Requirements
 from worker.engine.allocation.base import Plans, Ranking
 from worker.engine.allocation.pooled import Bounded, select_pooled
 from worker.engine.types import Scores
@@ -17,10 +16,6 @@ class GlobalNormalised(Bounded):
 
     name: ClassVar[str] = "global_normalised"
     source: ClassVar[str | None] = "Park et al., ICLR 2020 (global comparison)"
-
-    @classmethod
-    def requires(cls) -> Requirements:
-        return Requirements(targets=["sparsity"])
 
     def select(self, ranking: Ranking) -> Plans:
         return select_pooled(ranking, _over_norm, self.floor, self.cap)

@@ -2,7 +2,6 @@
 
 from typing import ClassVar, final
 
-from api_schemas.catalogue import Requirements
 from worker.engine.allocation.base import Plans, Ranking
 from worker.engine.allocation.pooled import Bounded, select_pooled
 
@@ -13,10 +12,6 @@ class Global(Bounded):
     throughout may lose nearly everything."""
 
     name: ClassVar[str] = "global"
-
-    @classmethod
-    def requires(cls) -> Requirements:
-        return Requirements(targets=["sparsity"])
 
     def select(self, ranking: Ranking) -> Plans:
         return select_pooled(ranking, lambda scores: scores, self.floor, self.cap)

@@ -4,7 +4,6 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from api_schemas.catalogue import Requirements
 from worker.engine.allocation.base import Allocation, Plans, Ranking
 from worker.engine.allocation.pooled import select_pooled
 from worker.engine.types import Scores
@@ -19,10 +18,6 @@ class Lamp(Allocation):
 
     name: ClassVar[str] = "lamp"
     source: ClassVar[str | None] = "Lee et al., ICLR 2021, arXiv 2010.07611, eq. 4"
-
-    @classmethod
-    def requires(cls) -> Requirements:
-        return Requirements(targets=["sparsity"])
 
     def select(self, ranking: Ranking) -> Plans:
         return select_pooled(ranking, lambda scores: lamp_scores(scores, ranking.degree))

@@ -7,7 +7,7 @@ from worker.engine.allocation.base import Plans, Ranking, kept_count, layerwise,
 from worker.engine.granularity.base import Block
 
 #: Granularities whose blocks are one layer each, so that a count of weights is a count per block.
-LAYERWISE = Requirements(targets=["sparsity"], granularities=["element", "row", "block"])
+LAYERWISE = Requirements(granularities=["element", "row", "block"])
 
 #: From the blocks under the goal and the number of weights that they may keep, to a number for each.
 Count = Callable[[Sequence[Block], int], Sequence[int]]

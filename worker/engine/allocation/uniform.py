@@ -2,7 +2,6 @@
 
 from typing import ClassVar, final
 
-from api_schemas.catalogue import Requirements
 from worker.engine.allocation.base import Allocation, Plans, Ranking, layerwise, shares_with_overrides
 
 
@@ -12,10 +11,6 @@ class Uniform(Allocation):
     own."""
 
     name: ClassVar[str] = "uniform"
-
-    @classmethod
-    def requires(cls) -> Requirements:
-        return Requirements(targets=["sparsity"])
 
     def select(self, ranking: Ranking) -> Plans:
         return layerwise(ranking, shares_with_overrides(ranking))

@@ -1,5 +1,6 @@
 """Whole channels, coupled over the layers that share them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -66,9 +67,14 @@ class Channel(Granularity):
         return largest(scores, self.width(scores.size, count))
 
     def width(self, units: int, count: int) -> int:
-        """The wanted count, rounded to the nearest multiple of `round_to`, within bounds."""
-        rounded = max(self.round_to, round(count / self.round_to) * self.round_to)
-        return min(units, max(self.minimum, count if units < self.round_to else rounded))
+        """The wanted count, rounded to the nearest multiple of `round_to` that is no less than `minimum`.
+
+        A group that need not lose any stays whole, so that a width found once is found again.
+        """
+        if count >= units or units < self.round_to:
+            return min(units, max(self.minimum, count))
+        least = math.ceil(self.minimum / self.round_to) * self.round_to
+        return min(units, max(least, round(count / self.round_to) * self.round_to))
 
     def plan(self, graph: Graph, blocks: Sequence[Block], plans: Mapping[str, BlockPlan]) -> Plan:
         kept = Kept(graph, _kept_units((_group(block), plans[block.name].units) for block in blocks))

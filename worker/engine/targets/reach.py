@@ -1,0 +1,94 @@
+"""From a recipe's target to a goal in sparsity, whatever unit the target has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+from api_schemas.jobs import Stage
+from api_schemas.recipe import Recipe
+from api_schemas.report import Report, TargetProbe
+from worker.engine.context import silent
+from worker.engine.errors import InvalidRecipeError
+from worker.engine.planning import goal_of, overrides_of, selector
+from worker.engine.targets.base import Case, Unit, unit_of
+from worker.engine.targets.search import Probe, Trial, allowed_range, crossing
+from worker.engine.types import Goal
+
+
+@final
+@dataclass(frozen=True)
+class Aim:
+    """The goal, and what was tried to find it; nothing where the recipe names the sparsity itself."""
+
+    goal: Goal
+    probes: Sequence[TargetProbe] = ()
+
+
+def aim(case: Case, recipe: Recipe) -> Aim:
+    """The goal that meets the target as closely as whole units allow.
+
+    Raises InvalidRecipeError when no sparsity does, telling the nearest figure within reach.
+    """
+    target, parts = recipe.target, case.parts
+    known = parts.granularity.sparsity is not None or parts.allocation.requires().targets == []
+    if target is None or target.sparsity is not None or known:
+        return Aim(goal_of(parts, recipe))
+    with case.context.stage(Stage.SELECTING):
+        unit = unit_of(target.unit)(case)
+        trial = _trial(case, unit, recipe)
+        found = _search(trial, unit, float(getattr(target, target.unit)))
+    tried = sorted(trial.probes.values(), key=lambda probe: probe.sparsity)
+    curve = [TargetProbe(sparsity=probe.sparsity, figure=probe.figure) for probe in tried]
+    return Aim(Goal(found.sparsity, overrides_of(recipe)), curve)
+
+
+def _trial(case: Case, unit: Unit, recipe: Recipe) -> Trial:
+    quiet = replace(case.context, emit=silent)
+    select = selector(case.parts, case.network, case.graph, quiet)
+    overrides = overrides_of(recipe)
+    return Trial(
+        select=lambda sparsity: select(Goal(sparsity, overrides)),
+        measure=unit.figure,
+        done=lambda count: case.context.progress(count, max(count, unit.most), "tries"),
+    )
+
+
+def _search(trial: Trial, unit: Unit, goal: float) -> Probe:
+    least, most = allowed_range(trial.select)
+    easy, hard = (most, least) if not unit.grows else (least, most)
+    good = trial.at(easy)
+    if good.figure > goal:
+        raise InvalidRecipeError(
+            f"the target cannot be met: {unit.unit} of {goal:g} was asked for, and the least that this "
+            f"recipe reaches on this model is {unit.shown(good.figure)}",
+            hint="ask for more, exclude fewer layers, or choose other parts",
+        )
+    bad = trial.at(hard)
+    return bad if bad.figure <= goal else crossing(trial, good, bad, goal, unit.most)
+
+
+def noted(report: Report, recipe: Recipe, found: Aim) -> Report:
+    """The report with what was asked for and achieved in the target's own unit."""
+    if recipe.target is None:
+        return report
+    name = recipe.target.unit
+    asked = float(getattr(recipe.target, name))
+    if name == "sparsity":
+        return report.model_copy(
+            update={"target_unit": name, "target_requested": asked, "target_achieved": report.achieved}
+        )
+    achieved = unit_of(name).achieved(report)
+    warnings = list(report.warnings)
+    if achieved is not None and achieved > asked:
+        warnings.append(
+            f"the target was {name} of {asked:g} at most; measured on the finished file it is {achieved:.4g}"
+        )
+    return report.model_copy(
+        update={
+            "target_unit": name,
+            "target_requested": asked,
+            "target_achieved": achieved,
+            "target_probes": list(found.probes),
+            "warnings": warnings,
+        }
+    )
