@@ -9,9 +9,11 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-_EPOCHS = 15
+_EPOCHS = 30
 _BATCH = 64
 _SEED = 0
+#: Of the L1 penalty on the weights, which leaves more of them near zero than training alone would.
+_PENALTY = 5e-4
 
 
 @final
@@ -38,12 +40,12 @@ def load() -> Digits:
 
 @final
 class DigitNet(nn.Module):
-    """Two convolutions with batch norm, then two linear layers: 418,000 weights."""
+    """Two convolutions with batch norm, then two linear layers: 607,000 weights."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(*_block(1, 16), nn.MaxPool2d(2), *_block(16, 48))
-        self.hidden = nn.Linear(48 * 4 * 4, 512)
+        self.features = nn.Sequential(*_block(1, 48), nn.MaxPool2d(2), *_block(48, 64))
+        self.hidden = nn.Linear(64 * 4 * 4, 512)
         self.classes = nn.Linear(512, 10)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -58,15 +60,17 @@ def _block(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
 
 
 def train(digits: Digits) -> DigitNet:
-    """Train for a few seconds with AdamW; seeded, so that each run on a machine gives the same network."""
+    """Train for some seconds with Adam and an L1 penalty; seeded, so that runs on one machine agree."""
     torch.manual_seed(_SEED)
     network = DigitNet()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _EPOCHS)
+    weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for _ in range(_EPOCHS):
         for rows in torch.randperm(len(digits.images)).tensor_split(len(digits.images) // _BATCH):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(network(digits.images[rows]), digits.targets[rows])
+            loss = loss + _PENALTY * torch.stack([weight.abs().sum() for weight in weights]).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         decay.step()
