@@ -13,6 +13,8 @@ from worker.engine.granularity.selection import largest
 from worker.engine.types import Mask, Scores
 
 Rescale = Callable[[Scores], Scores]
+#: From the flat scores of every block to how many units each keeps.
+Count = Callable[[Sequence[Scores]], Sequence[int]]
 #: A share of 0.07 times 100 weights is 7 of them, whatever floating point says.
 _SLACK = 1e-6
 
@@ -31,15 +33,24 @@ def select_pooled(ranking: Ranking, rescale: Rescale, floor: float = 0.0, cap: f
 
     Every block keeps its best `floor` whatever the others have, and none more than its best `cap`.
     """
+
+    def count(parts: Sequence[Scores]) -> list[int]:
+        kept = keep_best(parts, ranking.goal.sparsity, floor, cap)
+        return [int(np.count_nonzero(part)) for part in kept]
+
+    return select_together(ranking, rescale, count)
+
+
+def select_together(ranking: Ranking, rescale: Rescale, count: Count) -> Plans:
+    """Keep the best of each block, as many as `count` gives it on seeing all (rescaled) scores together."""
     if ranking.sequence is not None:
         raise InvalidRecipeError("a criterion that scores layer after layer needs a layerwise allocation")
     free, fixed = split_overridden(ranking)
     plans = {block.name: by_share(ranking, block, ranking.goal.overrides[block.name]) for block in fixed}
     scores = {block.name: rescale(ranking.score(block)) for block in free}
     if scores:
-        everything = [scores[block.name].reshape(-1) for block in free]
-        keep = keep_best(everything, ranking.goal.sparsity, floor, cap)
-        plans.update(_planned(ranking, free, scores, keep))
+        counts = count([scores[block.name].reshape(-1) for block in free])
+        plans.update(_planned(ranking, free, scores, counts))
     return plans
 
 
@@ -71,13 +82,12 @@ def _require_room(lows: Sequence[int], highs: Sequence[int], count: int, total: 
 
 
 def _planned(
-    ranking: Ranking, blocks: Sequence[Block], scores: Mapping[str, Scores], keep: Sequence[Mask]
+    ranking: Ranking, blocks: Sequence[Block], scores: Mapping[str, Scores], counts: Sequence[int]
 ) -> Plans:
     plans: Plans = {}
-    for done, (block, kept) in enumerate(zip(blocks, keep, strict=True), 1):
-        values, count = scores[block.name], int(np.count_nonzero(kept))
+    for done, (block, count) in enumerate(zip(blocks, counts, strict=True), 1):
+        values = scores[block.name]
         units, limit = ranking.choose(block, values, count)
-        requested = 1.0 - count / kept.size
-        plans[block.name] = ranking.planned(block, values, units, limit, requested)
+        plans[block.name] = ranking.planned(block, values, units, limit, 1.0 - count / values.size)
         ranking.done(done, len(blocks))
     return plans
