@@ -1,30 +1,25 @@
 """Verification of a pruned file: read it back, hold it to its promises, run it beside the upload, measure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from api_schemas.jobs import InputSpec, InputSpecs, Stage
-from api_schemas.models import TensorInfo
-from api_schemas.report import AccuracyReport, AgreementReport, CheckResult, DataSource, LatencyReport
+from api_schemas.jobs import InputSpecs, Stage
+from api_schemas.report import AccuracyReport, AgreementReport, CheckResult, LatencyReport
 from worker.engine import formats
 from worker.engine.context import Context
-from worker.engine.data import Batch, Dataset, random_batches
-from worker.engine.errors import BrokenPromiseError, EngineError, ModelNotRunnableError, NeedsInputsError
+from worker.engine.data import Dataset
+from worker.engine.errors import BrokenPromiseError, EngineError, ModelNotRunnableError
 from worker.engine.formats.base import LoadOptions, Runner
 from worker.engine.types import Evidence, FileFacts
 from worker.engine.verify.comparison import compare
+from worker.engine.verify.feeds import BATCH, MOST_ROWS, RANDOM_ROWS, Feeds, find_feeds
 from worker.engine.verify.latency import measure_latency
 from worker.engine.verify.masked import check_equal, write_masked
 from worker.engine.verify.promises import Promise, check_promises
 from worker.engine.verify.size import measure_size
 
-_RANDOM_ROWS = 8
-_BATCH = 64
-_MOST_ROWS = 10_000
 _LATENCY_SECONDS = 3.0
-#: Sizes tried for open dimensions that neither file nor request fixes.
-_OPEN_SIZES = (64, 224, 512, 1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ def examine(examined: Examined, promise: Promise, context: Context) -> Evidence:
         after = formats.load(examined.saved, options)
         checks = check_promises(promise, before, after)
         runners = _runners(examined, options, context)
-        feeds = _batches(examined, before.inputs, runners[0], context)
+        feeds = find_feeds(examined.data, examined.inputs, before.inputs, runners[0], context)
         checks.append(_runs(runners, feeds))
         if promise.shrinks and feeds.reason is None:
             checks.append(_equals_masked(examined, promise, runners[1], feeds, options, context))
@@ -82,61 +77,7 @@ def _runners(examined: Examined, options: LoadOptions, context: Context) -> tupl
         raise BrokenPromiseError(f"the runtime takes the upload but not the pruned file: {error}") from error
 
 
-@dataclass(frozen=True)
-class _Feeds:
-    """Where batches come from; `reason` says why there are none."""
-
-    source: DataSource
-    data: Dataset | None
-    infos: Sequence[TensorInfo]
-    inputs: InputSpecs
-    seed: int
-    reason: str | None = None
-
-    def batches(self, rows: int, size: int) -> Iterable[Batch]:
-        if self.reason is not None:
-            return ()
-        if self.data is not None:
-            return self.data.batches(self.data.bound_batch or size, rows)
-        return random_batches(self.infos, min(rows, _RANDOM_ROWS), 1, self.seed, self.inputs)
-
-
-def _batches(examined: Examined, infos: Sequence[TensorInfo], runner: Runner, context: Context) -> _Feeds:
-    """Batches that the upload runs on: the data, else random ones of the first size that it takes."""
-    if examined.data is not None:
-        return _Feeds(DataSource.DATASET, examined.data, infos, examined.inputs, context.seed)
-    reason = "the model has no input"
-    for size in _OPEN_SIZES:
-        feeds = _Feeds(DataSource.RANDOM, None, infos, _closed(infos, examined.inputs, size), context.seed)
-        try:
-            runner.run(next(iter(feeds.batches(1, 1))).feeds)
-        except (ModelNotRunnableError, NeedsInputsError) as error:
-            reason = str(error)[:300]
-        else:
-            return feeds
-    context.warn(
-        f"the model was not run, for random inputs do not suit it ({reason}); upload data to compare outputs"
-    )
-    return _Feeds(DataSource.RANDOM, None, infos, {}, context.seed, reason)
-
-
-def _closed(infos: Sequence[TensorInfo], given: InputSpecs, size: int) -> InputSpecs:
-    """Shapes with every open dimension but the batch at `size`; given ones as given."""
-    found = dict(given)
-    for info in infos:
-        if (
-            info.name not in found
-            and info.shape is not None
-            and any(not isinstance(d, int) for d in info.shape)
-        ):
-            shape = [
-                d if isinstance(d, int) else 1 if axis == 0 else size for axis, d in enumerate(info.shape)
-            ]
-            found[info.name] = InputSpec(shape=shape)
-    return found
-
-
-def _runs(runners: tuple[Runner, Runner], feeds: _Feeds) -> CheckResult:
+def _runs(runners: tuple[Runner, Runner], feeds: Feeds) -> CheckResult:
     before, after = runners
     name = f"runs in {after.runtime}"
     batch = next(iter(feeds.batches(1, 1)), None)
@@ -160,13 +101,13 @@ def _equals_masked(
     examined: Examined,
     promise: Promise,
     shrunk: Runner,
-    feeds: _Feeds,
+    feeds: Feeds,
     options: LoadOptions,
     context: Context,
 ) -> CheckResult:
     masked = write_masked(promise, formats.load(examined.model, options), context.scratch)
     full = formats.runner(masked, options, context.threads)
-    return check_equal(full, shrunk, [batch.feeds for batch in feeds.batches(_RANDOM_ROWS, 1)])
+    return check_equal(full, shrunk, [batch.feeds for batch in feeds.batches(RANDOM_ROWS, 1)])
 
 
 def _require(checks: Sequence[CheckResult]) -> None:
@@ -175,17 +116,15 @@ def _require(checks: Sequence[CheckResult]) -> None:
         raise BrokenPromiseError(f"the pruned file failed its own verification: {'; '.join(broken)}"[:2000])
 
 
-def _measure(
-    examined: Examined, runners: tuple[Runner, Runner], feeds: _Feeds, context: Context
-) -> _Measured:
+def _measure(examined: Examined, runners: tuple[Runner, Runner], feeds: Feeds, context: Context) -> _Measured:
     if feeds.reason is not None:
         return _Measured(
             agreement_reason=feeds.reason, accuracy_reason=feeds.reason, latency_reason=feeds.reason
         )
-    total = _RANDOM_ROWS if feeds.data is None else min(_MOST_ROWS, feeds.data.rows)
+    total = RANDOM_ROWS if feeds.data is None else min(MOST_ROWS, feeds.data.rows)
     compared = compare(
         *runners,
-        feeds.batches(_MOST_ROWS, _BATCH),
+        feeds.batches(MOST_ROWS, BATCH),
         feeds.source,
         seed=feeds.seed if feeds.data is None else None,
         progress=lambda rows: context.progress(min(rows, total), total, "rows"),
