@@ -33,7 +33,9 @@ def build_report(
         model_format=network.format,
         opset=network.opset,
         recipe=recipe,
-        requested=recipe.target.sparsity if recipe.target is not None else None,
+        requested=recipe.target.sparsity
+        if recipe.target is not None and not history.whole_channels()
+        else None,
         achieved=achieved,
         prunable_parameters=prunable,
         summary=_summary(achieved, before, after, evidence),
@@ -70,7 +72,7 @@ def _layer(layer: Layer, history: History) -> LayerReport:
         weight=layer.weight,
         shape=list(layer.shape),
         parameters=layer.size,
-        requested=None if plan is None else plan.requested,
+        requested=None if plan is None or history.whole_channels() else plan.requested,
         zeros_before=first.zeros[layer.name],
         zeros_after=gone,
         sparsity_before=first.zeros[layer.name] / layer.size,

@@ -78,6 +78,10 @@ class History:
             raise RuntimeError("no step has been done")
         return self.graph, self.first, self.last
 
+    def whole_channels(self) -> bool:
+        """True when the plan is one of channels: its shares then are not shares of weights."""
+        return self.plan is not None and bool(self.plan.channels)
+
     def prunable(self) -> int:
         """Number of weights in the layers that may be pruned."""
         return sum(layer.size for layer in self.complete()[0].layers)

@@ -105,11 +105,22 @@ def render(report: Report) -> str:
         ),
         drawings=_drawings(report.layers, rows),
         refused=_refused(report),
+        removed=report.recipe.apply.name == "shrink",
         recipe=_recipe_lines(report),
         limits=_limits(),
         text=text,
         wording=wording,
     )
+
+
+def _shapes(layer: LayerReport) -> str:
+    """A weight's shape, and what it became where weights left the file."""
+    before = _shape(layer.shape)
+    return before if layer.shape_after is None else f"{before} → {_shape(layer.shape_after)}"
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return "×".join(str(size) for size in sizes[:8]) + ("×…" if len(sizes) > 8 else "")
 
 
 def _limits() -> Mapping[str, int]:
@@ -133,7 +144,7 @@ def _row(index: int, layer: LayerReport) -> LayerRow:
         name=text.name(layer.name),
         tooltip=text.tooltip(layer.name),
         op=text.cut(layer.op, 32),
-        shape="×".join(str(size) for size in layer.shape[:8]) + ("×…" if len(layer.shape) > 8 else ""),
+        shape=_shapes(layer),
         bar=svg.sparsity_bar(layer.sparsity_before, layer.sparsity_after, layer.requested),
         notes=tuple(text.prose(note) for note in layer.notes[:MOST_ITEMS]),
     )

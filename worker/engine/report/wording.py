@@ -48,13 +48,24 @@ def _asked_in(figures: Figures) -> Markup:
     """The request when it was given in another unit than sparsity."""
     target = figures.at("/recipe/target") or {}
     unit = next((name for name, value in target.items() if value is not None), None)
+    if unit == "sparsity":
+        share = figures.show("/recipe/target/sparsity", "percent")
+        return Markup(" (asked for {} of the {}s)").format(share, figures.at("/recipe/granularity/name"))
     if unit in _ASKED:
         share = figures.show(f"/recipe/target/{unit}", "percent")
-        return Markup(" (asked to {})").format(_ASKED[unit].format(share))
+        return Markup(" (asked to {}{})").format(_ASKED[unit].format(share), _came_to(figures, "percent"))
     if unit == "accuracy_drop":
         points = figures.show("/recipe/target/accuracy_drop", "number")
-        return Markup(" (asked to lose at most {} points of accuracy)").format(points)
+        came = _came_to(figures, "number")
+        return Markup(" (asked to lose at most {} points of accuracy{})").format(points, came)
     return Markup("")
+
+
+def _came_to(figures: Figures, kind: str) -> Markup:
+    """What the finished file has in the unit of the target; nothing where that was not measured."""
+    if figures.at("/target_achieved") is None:
+        return Markup("")
+    return Markup("; it came to {}").format(figures.show("/target_achieved", kind))
 
 
 def _cost(figures: Figures) -> Markup:
