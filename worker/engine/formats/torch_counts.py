@@ -6,6 +6,7 @@ Some calls need another operator that does the same with other arguments.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -71,21 +72,23 @@ def _unflattened(site: Site) -> Change | None:
     return _changed([None, None, list(site.small[2])], {2: sizes})
 
 
+def _before(gone: torch.Tensor, index: int) -> int:
+    """How many indices are left before one."""
+    return int((~gone[:index]).sum())
+
+
 @counts("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes")
 def _split(site: Site) -> Change | None:
     """Every part keeps what is left of it; parts of one size may not be of one size any more."""
     axis = site.full[2] % site.full[0].dim()
-    if axis not in lost(site.full[0]):
+    gone = lost(site.full[0]).get(axis)
+    if gone is None:
         return None
-    sizes = [shape_left(part)[axis] for part in site.made]
+    ends = [0, *accumulate(part.shape[axis] for part in site.made)]
+    sizes = [_before(gone, end) - _before(gone, start) for start, end in pairwise(ends)]
     if isinstance(site.small[1], list):
         return _changed(site.small, {1: sizes})
     return Change({1: sizes, 2: axis}, "aten::split_with_sizes")
-
-
-def _before(gone: torch.Tensor, index: int) -> int:
-    """How many indices are left before one."""
-    return int((~gone[:index]).sum())
 
 
 @counts("slice")
@@ -145,6 +148,15 @@ def _moved(gone: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     places = torch.cumsum(~gone, 0) - 1
     wanted = indices % len(gone)
     return places[wanted[~gone[wanted]]].to(indices.dtype)
+
+
+@counts("scaled_dot_product_attention")
+def _scaled(site: Site) -> Change | None:
+    """The scale is 1/√(width of a head) when none is given: it stays what it was."""
+    query, scale = site.full[0], 6
+    if len(site.full) <= scale or site.full[scale] is not None or query.dim() - 1 not in lost(query):
+        return None
+    return Change({scale: float(query.shape[-1] ** -0.5)})
 
 
 def _groups(place: int, transposed: int | bool) -> Rule:

@@ -43,6 +43,11 @@ def marked(tensor: torch.Tensor, kept: Mapping[int, np.ndarray[Any, Any]]) -> to
     return made
 
 
+def all_lost(tensor: torch.Tensor) -> bool:
+    """True when nothing of the tensor is left, along whichever axis."""
+    return tensor.is_floating_point() and bool(tensor.isnan().all())
+
+
 def cut(tensor: torch.Tensor, kept: Mapping[int, np.ndarray[Any, Any]]) -> torch.Tensor:
     """The tensor with the kept indices alone."""
     made = tensor.detach()
@@ -102,9 +107,23 @@ def _recurrent(arguments: list[Any]) -> list[Any]:
     return [healed(data, -1), state, cleared, *rest]
 
 
+def _einsum(arguments: list[Any]) -> list[Any]:
+    """Labels that the result does not have are summed over."""
+    equation, operands, *rest = arguments
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    if "." in equation or not output:
+        return arguments
+    cleared = [
+        healed(operand, *(axis for axis, label in enumerate(labels) if label not in output))
+        for labels, operand in zip(inputs.split(","), operands, strict=True)
+    ]
+    return [equation, cleared, *rest]
+
+
 #: What sums over channels: its arguments on the full side, lost ones at zero along the axis summed over.
 SUMMING: dict[str, Callable[[list[Any]], list[Any]]] = {
     "aten::linear": _both_last,
+    "aten::einsum": _einsum,
     "aten::scaled_dot_product_attention": _both_last,
     **dict.fromkeys(("aten::mm", "aten::bmm", "aten::matmul"), _product(0, 1)),
     **dict.fromkeys(("aten::addmm", "aten::baddbmm"), _product(1, 2)),

@@ -20,7 +20,7 @@ from worker.engine.formats.base import Array
 from worker.engine.formats.memory import raise_if_memory
 from worker.engine.formats.torch_archive import TorchArchive
 from worker.engine.formats.torch_counts import RULES, Change, Site
-from worker.engine.formats.torch_gone import SUMMING, cut, left_of, marked, remarked, shape_left
+from worker.engine.formats.torch_gone import SUMMING, all_lost, cut, left_of, marked, remarked, shape_left
 from worker.engine.formats.torch_interpreter import Interpreter, Observer, Pair, Unfollowed, call, tensors_in
 from worker.engine.formats.torch_module import first_line, load_module
 from worker.engine.formats.torch_names import TensorNames
@@ -28,7 +28,7 @@ from worker.engine.formats.torch_names import TensorNames
 Kept = Mapping[int, Array]
 
 #: Largest difference between both sides' outputs, relative to the largest magnitude.
-_TOLERANCE = 1e-3
+_TOLERANCE = 1e-4
 _HINT = 'use "apply": {"name": "mask"}, exclude the layers before that operator, or upload the model as ONNX'
 
 
@@ -41,6 +41,7 @@ class _Follower(Observer):
     cuts: Mapping[str, Kept]
     changes: dict[int, tuple[Any, Change]] = field(default_factory=dict)
     constants: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    numbers: set[int] = field(default_factory=set)
     at: str = ""
 
     def stored(self, path: str, tensor: torch.Tensor) -> Pair:
@@ -49,8 +50,10 @@ class _Follower(Observer):
     def constant(self, node: Any, tensor: torch.Tensor) -> Pair:
         name = self.names.constant(tensor.detach().numpy()) if tensor.layout == torch.strided else None
         pair = _cut_pair(tensor, self.cuts.get(name or "", {}))
+        if not tensor.dim():
+            self.numbers.add(_key(node))
         if name in self.cuts:
-            self.constants[node.output().unique()] = (node, pair.small)
+            self.constants[_key(node)] = (node, pair.small)
         return pair
 
     def operator(self, node: Any, arguments: Sequence[Pair]) -> Sequence[Pair]:
@@ -60,7 +63,23 @@ class _Follower(Observer):
         made = call(node, heal(full) if heal is not None else full)
         change = self._change(kind, Site([pair.full for pair in arguments], small, tensors_in(made)))
         found = self._smaller(node, small, change)
-        return [self._pair(node, *sides, full) for sides in zip(made, found, strict=True)]
+        pairs = [self._pair(node, *sides, full) for sides in zip(made, found, strict=True)]
+        return [self._number(node, *pairs)] if len(pairs) == 1 else pairs
+
+    def _number(self, node: Any, pair: Pair) -> Pair:
+        """A number that the code computed from counts of channels alone, 1/√width say, stays what it was."""
+        if isinstance(pair.full, torch.Tensor):
+            sources = [value for value in node.inputs() if str(value.type()) == "Tensor"]
+            if any(value.unique() not in self.numbers for value in sources) or pair.full.dim():
+                return pair
+            self.numbers.add(_key(node))
+            whole = not pair.full.is_floating_point()
+        else:
+            whole = not isinstance(pair.full, float)
+        if whole or bool(pair.full == pair.small):
+            return pair
+        self.constants[_key(node)] = (node, pair.full)
+        return Pair(pair.full, pair.full)
 
     def _change(self, kind: str, site: Site) -> Change | None:
         rule = RULES.get(kind)
@@ -78,16 +97,18 @@ class _Follower(Observer):
         return _called(node, small, change)
 
     def _pair(self, node: Any, full: Any, small: Any, arguments: Sequence[Any]) -> Pair:
-        """Both sides of a result. A number computed from a count of channels stays what it was."""
-        if isinstance(full, float) and full != small:
-            self.constants[_key(node)] = (node, full)
-            return Pair(full, full)
-        if isinstance(full, torch.Tensor) and full.is_floating_point():
+        """Both sides of a result, of fitting shapes."""
+        if isinstance(full, torch.Tensor) and full.is_floating_point() and not _vanished(full, small):
             if list(small.shape) != shape_left(full):
                 full = remarked(full, arguments)
             if list(small.shape) != shape_left(full):
                 raise Unfollowed(node.kind())
         return Pair(full, small)
+
+
+def _vanished(full: torch.Tensor, small: torch.Tensor) -> bool:
+    """Whether nothing is left: a part all of whose channels went."""
+    return not small.numel() and all_lost(full)
 
 
 def _cut_pair(tensor: torch.Tensor, kept: Kept) -> Pair:
@@ -123,24 +144,43 @@ def rewrite(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples: 
     """
     archive = TorchArchive(path, sys.maxsize)
     names = names.over(archive)
-    module = load_module(path, "cpu")
-    graph: Any = module.forward.graph  # type: ignore[attr-defined]
-    torch._C._jit_pass_inline(graph)
-    found = _followed(module, graph, _Follower(names, cuts), examples)
+    try:
+        found = _followed(path, _Follower(names, cuts), examples, tidy=False)
+    except InvalidRecipeError:  # perhaps in operators whose results nobody reads
+        found = _followed(path, _Follower(names, cuts), examples, tidy=True)
     extra = dict.fromkeys(archive.extra_files, "")
     saved: Any = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
-    if found.changes or found.constants:
-        own = saved.forward.graph
-        torch._C._jit_pass_inline(own)
-        _change_code(own, _matching(graph, own), found)
-    for name, tensor in _tensors(saved, names, cuts):
+    if found.tidy or found.follower.changes or found.follower.constants:
+        own = _inlined(saved, tidy=found.tidy)
+        _change_code(own, _matching(found.graph, own), found.follower)
+    for name, tensor in {
+        id(tensor): (name, tensor) for name, tensor in _tensors(saved, names, cuts)
+    }.values():
         tensor.data = cut(tensor, cuts[name])
     return _saved(saved, extra, mobile=archive.mobile)
 
 
-def _followed(
-    module: torch.jit.ScriptModule, graph: Any, follower: _Follower, examples: Sequence[Any]
-) -> _Follower:
+@dataclass(frozen=True)
+class _Followed:
+    """What a run told, and the graph that was run."""
+
+    follower: _Follower
+    graph: Any
+    tidy: bool
+
+
+def _inlined(module: Any, *, tidy: bool) -> Any:
+    """The graph of forward with everything it calls written out; `tidy` leaves out what nobody reads."""
+    graph = module.forward.graph
+    torch._C._jit_pass_inline(graph)
+    if tidy:
+        torch._C._jit_pass_dce(graph)
+    return graph
+
+
+def _followed(path: Path, follower: _Follower, examples: Sequence[Any], *, tidy: bool) -> _Followed:
+    module = load_module(path, "cpu")
+    graph = _inlined(module, tidy=tidy)
     try:
         with torch.no_grad():
             outputs = Interpreter(module, follower).run(graph, examples)
@@ -153,7 +193,7 @@ def _followed(
         sides = zip(tensors_in([pair.full]), tensors_in([pair.small]), strict=True)
         if not all(_alike(full, small) for full, small in sides):
             raise _refusal("the code as a whole: the smaller model gives other outputs")
-    return follower
+    return _Followed(follower, graph, tidy)
 
 
 def _refusal(where: str) -> InvalidRecipeError:
