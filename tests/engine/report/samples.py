@@ -263,6 +263,7 @@ reports = st.builds(
     created_at=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
     model_format=st.sampled_from(ModelFormat), opset=st.none() | st.integers(1, 30), recipe=recipes,
     requested=st.none() | shares, achieved=shares, prunable_parameters=counts,
+    target_achieved=st.none() | shares,
     summary=st.builds(Summary, output_cosine=st.none() | st.floats(-1, 1)), before=files, after=files,
     inputs=st.lists(tensors, max_size=2), outputs=st.lists(tensors, max_size=2),
     layers=st.lists(layers, max_size=4),

@@ -137,6 +137,18 @@ def test_a_target_in_another_unit_is_named(target: Target, words: str) -> None:
     assert words in visible_text(render(report(requested=None, recipe=recipe(target=target))))
 
 
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (Target(macs=0.25), "of the multiply-accumulates; it came to 24.00 %)"),
+        (Target(accuracy_drop=1.5), "points of accuracy; it came to 0.2400)"),
+    ],
+)
+def test_what_a_target_came_to_is_said_beside_it(target: Target, words: str) -> None:
+    found = report(requested=None, recipe=recipe(target=target), target_achieved=0.24)
+    assert words in visible_text(render(found))
+
+
 def test_removed_weights_are_not_called_zero() -> None:
     text = visible_text(render(report(recipe=recipe(apply=PartSpec(name="shrink")))))
     assert "prunable weights were removed" in text

@@ -19,6 +19,7 @@ from worker.engine.graph import weights
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import constants_in
 from worker.engine.planning import Parts
+from worker.engine.targets.search import Effort
 from worker.engine.types import Plan
 
 _UNITS: dict[str, type["Unit"]] = {}
@@ -55,8 +56,8 @@ class Unit(abc.ABC):
     noun: ClassVar[str] = ""
     #: True when the figure grows as more is pruned, so that the goal bounds the sparsity from above.
     grows: ClassVar[bool] = False
-    #: Most probes of one search.
-    most: ClassVar[int] = 80
+    #: How far a search goes.
+    effort: ClassVar[Effort] = Effort()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -88,7 +89,7 @@ def unit_of(name: str) -> type[Unit]:
 class Written(Unit, abc.ABC):
     """Units that are measured on a file: each plan that is tried is written to scratch."""
 
-    most: ClassVar[int] = 24
+    effort: ClassVar[Effort] = Effort(most=24, seconds=300.0)
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)

@@ -49,7 +49,7 @@ def _trial(case: Case, unit: Unit, recipe: Recipe) -> Trial:
     return Trial(
         select=lambda sparsity: select(Goal(sparsity, overrides)),
         measure=unit.figure,
-        done=lambda count: case.context.progress(count, max(count, unit.most), "tries"),
+        done=lambda count: case.context.progress(count, max(count, unit.effort.most), "tries"),
     )
 
 
@@ -64,7 +64,7 @@ def _search(trial: Trial, unit: Unit, goal: float) -> Probe:
             hint="ask for more, exclude fewer layers, or choose other parts",
         )
     bad = trial.at(hard)
-    return bad if bad.figure <= goal else crossing(trial, good, bad, goal, unit.most)
+    return bad if bad.figure <= goal else crossing(trial, good, bad, goal, unit.effort)
 
 
 def noted(report: Report, recipe: Recipe, found: Aim) -> Report:

@@ -1,5 +1,7 @@
 """Where a figure that follows the sparsity crosses its goal: bisection, quickened by interpolation."""
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import final
@@ -46,15 +48,27 @@ class Trial:
         return Probe(sparsity, pruned, self.probes[pruned].figure)
 
 
-def crossing(trial: Trial, good: Probe, bad: Probe, goal: float, most: int) -> Probe:
+@final
+@dataclass(frozen=True)
+class Effort:
+    """When a search has done enough: sparsities this near to each other, so many figures, so much time."""
+
+    closest: float = CLOSEST
+    most: int = 80
+    seconds: float = math.inf
+    clock: Callable[[], float] = time.monotonic
+
+
+def crossing(trial: Trial, good: Probe, bad: Probe, goal: float, effort: Effort) -> Probe:
     """The last probe with `figure ≤ goal` on the way from `good`, where that holds, to `bad`, where not.
 
-    Ends when no plan lies between the two, or when `most` figures have been taken.
+    Ends when no plan lies between the two, or when the effort is spent.
     """
+    end = effort.clock() + effort.seconds
     pull_good = pull_bad = 1.0
     for turn in range(1, _TURNS):
-        near = abs(good.pruned - bad.pruned) <= 1 or abs(good.sparsity - bad.sparsity) <= CLOSEST
-        if near or len(trial.probes) >= most:
+        near = abs(good.pruned - bad.pruned) <= 1 or abs(good.sparsity - bad.sparsity) <= effort.closest
+        if near or len(trial.probes) >= effort.most or effort.clock() >= end:
             break
         over, under = pull_bad * (bad.figure - goal), pull_good * (goal - good.figure)
         share = 0.5 if turn % _MIDDLE_EVERY == 0 else min(max(under / (over + under), 0.01), 0.99)
