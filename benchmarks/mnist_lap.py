@@ -63,13 +63,17 @@ def recipe(criterion: str, iteration: int) -> Recipe:
 
 
 def engine_masks(net: Net, criterion: str, iteration: int) -> tuple[Net, list[Array]]:
+    """What the engine leaves of a network at an iteration by a criterion."""
+    return pruned_by(net, recipe(criterion, iteration))
+
+
+def pruned_by(net: Net, asked: Recipe) -> tuple[Net, list[Array]]:
     """What the engine leaves of a network: the pruned file read back, and where it is not zero."""
     with tempfile.TemporaryDirectory(prefix="mnist-lap-") as name:
         folder = Path(name)
         source = Source(mnist.write_onnx(net, folder / "mlp.onnx"), "mlp.onnx")
         for part in ("output", "scratch"):
             (folder / part).mkdir()
-        asked = recipe(criterion, iteration)
         saved, _report = prune(source, asked, folder / "output", Context(folder / "scratch"))
         pruned = mnist.read_onnx(saved)
     return pruned, [weight != 0 for weight in pruned.weights]
