@@ -152,6 +152,16 @@ class PlannedLayer(Answer):
     pruned: int | None = None
 
 
+class PlannedGroup(Answer):
+    """One group of coupled channels in a validation answer; `sparsity` is the share of them that would go."""
+
+    name: str
+    channels: int
+    removed: int
+    sparsity: float
+    layers: list[str]
+
+
 class Refusal(Answer):
     """A layer that would be left alone, and why."""
 
@@ -160,9 +170,14 @@ class Refusal(Answer):
 
 
 class Plan(Answer):
-    """What a recipe would do to a model, found without changing it."""
+    """What a recipe would do to a model, found without changing it.
+
+    The sparsities of `groups`, or of `layers` where there are none, posted as a recipe's `layers` with the
+    allocation `given`, make the same file.
+    """
 
     layers: list[PlannedLayer] = []
+    groups: list[PlannedGroup] = []
     refusals: list[Refusal] = []
     sparsity: float | None = None
     warnings: list[str] = []

@@ -37,6 +37,18 @@ class LayerInfo(Answer):
     reason: str | None = None
 
 
+class ChannelGroup(Answer):
+    """Channels that can only go together, over all the layers that make them, named after the first.
+
+    With a `frozen_reason` none of the layer's channels can go.
+    """
+
+    name: str
+    channels: int
+    layers: list[str]
+    frozen_reason: str | None = None
+
+
 class Inspection(Answer):
     """What the sandboxed child read in a file."""
 
@@ -48,6 +60,7 @@ class Inspection(Answer):
     parameters: int
     macs: int | None = None
     layers: list[LayerInfo] = []
+    groups: list[ChannelGroup] = []
     warnings: list[str] = []
 
 
@@ -69,4 +82,5 @@ class Model(Answer):
     parameters: int | None = None
     macs: int | None = None
     layers: list[LayerInfo] | None = None
+    groups: list[ChannelGroup] | None = None
     warnings: list[str] | None = None

@@ -146,6 +146,7 @@ def _check_layers(recipe: Recipe, inspection: Inspection) -> None:
         why = f" ({'; '.join(sorted(reasons)[:3])})" if reasons else ""
         raise InvalidModelError(f"The model holds nothing that can be pruned{why}.")
     names = [name for layer in inspection.layers for name in (layer.name, layer.weight)]
+    names += [group.name for group in inspection.groups]
     unknown = [wanted for wanted in recipe.layers if not _names_a_layer(wanted, names)]
     if unknown:
         message = f"the model has no layer {unknown[0][:200]!r}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from api_schemas.jobs import InputSpecs, PlannedLayer, Refusal, Stage
+from api_schemas.jobs import InputSpecs, Refusal, Stage
 from api_schemas.jobs import Plan as PlanAnswer
 from api_schemas.models import Inspection
 from api_schemas.recipe import Recipe
@@ -13,16 +13,15 @@ from worker.engine.context import Context
 from worker.engine.data import Dataset, load_dataset
 from worker.engine.errors import InvalidRecipeError, NeedsInputsError
 from worker.engine.formats.base import LoadOptions, Network
-from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import build
 from worker.engine.graph.candidates import require_layers
 from worker.engine.planning import Parts, analyse, resolve_parts, select
 from worker.engine.report.build import build_report
 from worker.engine.report.history import History
 from worker.engine.report.inspection import inspection_of
+from worker.engine.report.planned import planned_groups, planned_layer
 from worker.engine.targets.base import Case
 from worker.engine.targets.reach import aim, noted
-from worker.engine.types import Plan
 from worker.engine.verify.examine import Examined, examine
 from worker.engine.verify.promises import Promise
 
@@ -84,7 +83,8 @@ def plan(source: Source, recipe: Recipe, context: Context) -> PlanAnswer:
     with context.stage(Stage.SCORING):
         found = select(parts, loaded.network, graph, first, context)
     return PlanAnswer(
-        layers=[_planned(graph, found, layer.name) for layer in graph.layers],
+        layers=[planned_layer(graph, found, layer.name) for layer in graph.layers],
+        groups=list(planned_groups(graph, found)),
         refusals=[Refusal(layer=layer.name, reason=layer.reason or "") for layer in graph.refused],
         sparsity=found.sparsity,
         warnings=context.warnings,
@@ -131,18 +131,6 @@ def _case(source: Source, parts: Parts, loaded: _Loaded, recipe: Recipe, context
     with context.stage(Stage.ANALYSING):
         graph = analyse(loaded.network, loaded.inputs, recipe, context)
     return Case(source.model, loaded.inputs, loaded.data, loaded.network, graph, parts, context)
-
-
-def _planned(graph: Graph, found: Plan, name: str) -> PlannedLayer:
-    layer, item = graph.layer(name), found.of(name)
-    return PlannedLayer(
-        name=name,
-        op=layer.op,
-        shape=list(layer.shape),
-        parameters=layer.size,
-        sparsity=item.requested,
-        pruned=item.pruned,
-    )
 
 
 def _require_change(history: History) -> None:

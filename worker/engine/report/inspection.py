@@ -1,15 +1,16 @@
 """What inspection answers: inputs, outputs, layers, and why a layer cannot be pruned."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx_ir as ir
 
-from api_schemas.models import Inspection, LayerInfo
+from api_schemas.models import ChannelGroup, Inspection, LayerInfo
 from worker.engine.formats.base import Network
 from worker.engine.graph import weights
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import constants_in
+from worker.engine.graph.groups import couple
 from worker.engine.graph.layer import Layer
 
 
@@ -26,6 +27,7 @@ def inspection_of(network: Network, graph: Graph) -> Inspection:
         parameters=stored,
         macs=dense_macs(graph),
         layers=[_layer_info(network, layer) for layer in (*graph.layers, *graph.refused)],
+        groups=list(_groups(graph)),
         warnings=warnings,
     )
 
@@ -41,6 +43,21 @@ def _layer_info(network: Network, layer: Layer) -> LayerInfo:
         prunable=layer.reason is None,
         reason=layer.reason,
     )
+
+
+def _groups(graph: Graph) -> Iterator[ChannelGroup]:
+    """Coupled channels, and layers whose channels must all stay, with the reason."""
+    coupling = couple(graph)
+    for group in coupling.groups:
+        names = [layer.name for layer in group.layers]
+        yield ChannelGroup(name=group.name, channels=group.units, layers=names)
+    for layer in graph.layers:
+        source = layer.uses[0].source if layer.uses else None
+        if layer.name in coupling.frozen and source is not None:
+            reason = coupling.frozen[layer.name]
+            yield ChannelGroup(
+                name=layer.name, channels=source.units, layers=[layer.name], frozen_reason=reason
+            )
 
 
 def dense_macs(graph: Graph) -> int | None:
