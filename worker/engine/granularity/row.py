@@ -14,8 +14,8 @@ from worker.engine.types import Mask, Scores
 class Row(PerLayer):
     """All weights that make one output (a row of a matrix, a filter of a convolution) become zero together,
     layer by layer; bias and norm stay, so what the output still carries is a constant. The file keeps its
-    shape. A row is worth the sum of its weights' scores; a target is the share of rows, which is that of
-    weights, of each layer."""
+    shape. A row is worth the sum of its weights' scores. A target is the share of rows: in each layer that of
+    its weights too, but not over the whole network under a ranking of all rows, whose lengths differ."""
 
     name: ClassVar[str] = "row"
 
