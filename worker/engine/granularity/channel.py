@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -12,7 +12,7 @@ from worker.engine.errors import NothingPrunableError
 from worker.engine.granularity.base import Block, Granularity, ScoreLayer
 from worker.engine.granularity.selection import largest
 from worker.engine.graph.analysis import Graph
-from worker.engine.graph.channels import Source
+from worker.engine.graph.channels import ChannelMap, Source
 from worker.engine.graph.groups import ChannelGroup, couple
 from worker.engine.graph.kept import Kept
 from worker.engine.graph.layer import Layer
@@ -77,16 +77,43 @@ class Channel(Granularity):
         return min(units, max(least, round(count / self.round_to) * self.round_to))
 
     def plan(self, graph: Graph, blocks: Sequence[Block], plans: Mapping[str, BlockPlan]) -> Plan:
-        kept = Kept(graph, _kept_units((_group(block), plans[block.name].units) for block in blocks))
+        chosen = [(_group(block), plans[block.name].units) for block in blocks]
+        kept = _with_something_everywhere(graph, chosen)
         named = {layer.name: plans[block.name] for block in reversed(blocks) for layer in block.layers}
         layers = tuple(_layer_plan(kept, layer, named.get(layer.name)) for layer in graph.layers)
-        return Plan(layers, tuple(plans[block.name] for block in blocks))
+        channels = (replace(plans[group.name], units=units) for group, units in chosen)
+        return Plan(layers, tuple(channels))
 
 
 def kept_channels(graph: Graph, plan: Plan) -> Kept:
     """What is left of every tensor by a plan of this granularity."""
     groups = {group.name: group for group in couple(graph).groups}
     return Kept(graph, _kept_units([(groups[item.block], item.units) for item in plan.channels]))
+
+
+def _with_something_everywhere(graph: Graph, chosen: list[tuple[ChannelGroup, Mask]]) -> Kept:
+    """What is kept; where a tensor (a small part of a Split, say) would lose every channel, one comes back.
+
+    `chosen` is changed in place.
+    """
+    kept = Kept(graph, _kept_units(chosen))
+    for channels in graph.maps.values():
+        if isinstance(channels, ChannelMap) and not kept.grid(channels).any():
+            _bring_back(channels, chosen)
+            kept = Kept(graph, _kept_units(chosen))
+    return kept
+
+
+def _bring_back(channels: ChannelMap, chosen: list[tuple[ChannelGroup, Mask]]) -> None:
+    """Keep the unit at the map's first index."""
+    term = channels.terms[0]
+    unit = int(term.units[term.units >= 0][0])
+    for place, (group, units) in enumerate(chosen):
+        members = group.members.get(term.source)
+        if members is not None and members[unit] >= 0:
+            again = units.copy()
+            again[members[unit]] = True
+            chosen[place] = (group, again)
 
 
 def _group(block: Block) -> ChannelGroup:

@@ -84,13 +84,14 @@ class Operation:
             yield from self._resized_parts(producer, changed)
 
     def _resized_parts(self, concat: ir.Node, changed: dict[int, int]) -> Iterator[Edit]:
-        """A shape put together by Concat: only its stored parts can hold a count."""
+        """A shape put together by Concat. A part that is one count of channels is fixed, however it was
+        computed: from the shape of a tensor that loses them, or of one that does not."""
         start = 0
         for index, part in enumerate(concat.inputs):
             known = self.constants.array(part)
             if known is None:
                 return
-            if self.constants.view(part) is not None:
+            if self.constants.is_fixed(part) or (known.size == 1 and start in changed):
                 yield from self._resized(concat, index, start, changed)
             start += known.size
 

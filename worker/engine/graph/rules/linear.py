@@ -59,11 +59,20 @@ def gemm(node: ir.Node, trace: Trace) -> None:
             trace.stop(node, "Gemm with transposed data")
             return
         _multiply(node, trace, node.inputs[0], _laid_out(right, order), -1)
+        _keep_addend(node, trace)
     elif left is not None and len(left.seen_shape()) == 2 and right is None:
         trace.refuse(node, node.inputs[0], "Gemm with the weight on the left")
         trace.stop(node, "Gemm with the weight on the left")
     else:
         trace.stop(node, "a product of two activations")
+
+
+def _keep_addend(node: ir.Node, trace: Trace) -> None:
+    """What Gemm adds may be computed too: its channels and the result's then stay."""
+    added = node.inputs[2] if len(node.inputs) > 2 else None
+    if added is not None and not trace.is_constant(added):
+        trace.read(added, "added inside a Gemm")
+        trace.freeze(trace.channels(node.outputs[0]), "Gemm adds something computed to them")
 
 
 @rule("MatMul")

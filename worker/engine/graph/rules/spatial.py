@@ -98,10 +98,19 @@ def _numbers(
     for node, _ in shape.uses():
         if node.op_type == "Cast" and attribute(node, "to") in _FLOATS:
             yield node, picked
-        elif depth and node.op_type in ("Squeeze", "Unsqueeze", "Cast", "Identity"):
+        elif depth and (node.op_type in _PASSING or _with_constant(node, shape, constants)):
             yield from _numbers(node.outputs[0], picked, constants, depth - 1)
         elif depth and node.op_type in ("Gather", "Slice"):
             yield from _numbers(node.outputs[0], _picked(node, picked, constants), constants, depth - 1)
+
+
+_PASSING = {"Squeeze", "Unsqueeze", "Cast", "Identity"}
+
+
+def _with_constant(node: ir.Node, counted: ir.Value, constants: Constants) -> bool:
+    """True for arithmetic of a count with a constant, as in d // heads."""
+    others = [value for value in node.inputs if value is not counted]
+    return node.op_type in ("Add", "Sub", "Mul", "Div") and all(map(constants.is_fixed, others))
 
 
 def _picked(node: ir.Node, picked: tuple[int, ...], constants: Constants) -> tuple[int, ...]:
@@ -111,7 +120,7 @@ def _picked(node: ir.Node, picked: tuple[int, ...], constants: Constants) -> tup
         return picked
     numbers = [[int(n) for n in array.reshape(-1)] for array in arrays if array is not None]
     if node.op_type == "Gather":
-        return tuple(picked[n] for n in numbers[0])
+        return tuple(picked[n] for n in numbers[0] if -len(picked) <= n < len(picked))
     step = numbers[3][0] if len(numbers) > 3 else 1
     return picked[numbers[0][0] : numbers[1][0] : step]
 
