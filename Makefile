@@ -36,6 +36,7 @@ bench: setup
 	$(PY) -m benchmarks.job_latency
 	$(PY) -m benchmarks.transfer
 	$(PY) -m benchmarks.mnist_lap
+	$(PY) -m benchmarks.rescored_mnist
 	$(PY) -m benchmarks.shared_models
 
 catalogue: setup
