@@ -159,6 +159,19 @@ def _scaled(site: Site) -> Change | None:
     return Change({scale: float(query.shape[-1] ** -0.5)})
 
 
+@counts("pad", "constant_pad_nd")
+def _padded(site: Site) -> Change | None:
+    """Padding along channels keeps what is left of it."""
+    pads, wide = list(site.small[1]), site.full[0].dim()
+    for axis, gone in lost(site.made[0]).items():
+        place = 2 * (wide - 1 - axis)
+        if place + 1 < len(pads) and min(pads[place : place + 2]) >= 0:
+            first, last = len(gone) - site.full[1][place + 1], len(gone)
+            pads[place] = _before(gone, site.full[1][place])
+            pads[place + 1] = _before(gone, last) - _before(gone, first)
+    return _changed([None, list(site.small[1])], {1: pads})
+
+
 def _groups(place: int, transposed: int | bool) -> Rule:
     """As many groups as the smaller weight is made for."""
 

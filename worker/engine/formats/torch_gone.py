@@ -56,10 +56,10 @@ def cut(tensor: torch.Tensor, kept: Mapping[int, np.ndarray[Any, Any]]) -> torch
     return made.clone()
 
 
-def left_of(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor without what it loses."""
-    for axis, gone in lost(tensor).items():
-        tensor = tensor.index_select(axis, (~gone).nonzero().flatten())
+def without(tensor: torch.Tensor, gone: Lost) -> torch.Tensor:
+    """A copy that loses what is said, too."""
+    for axis, mask in gone.items():
+        tensor = tensor.index_fill(axis, mask.nonzero().flatten(), float("nan"))
     return tensor
 
 
@@ -70,9 +70,7 @@ def healed(tensor: torch.Tensor, *axes: int) -> torch.Tensor:
     if not summed & gone.keys():
         return tensor
     made = tensor.nan_to_num(nan=0.0)
-    for axis in gone.keys() - summed:
-        made.index_fill_(axis, gone[axis].nonzero().flatten(), float("nan"))
-    return made
+    return without(made, {axis: gone[axis] for axis in gone.keys() - summed})
 
 
 def _product(first: int, second: int) -> Callable[[list[Any]], list[Any]]:
@@ -136,9 +134,7 @@ SUMMING: dict[str, Callable[[list[Any]], list[Any]]] = {
 
 def remarked(made: torch.Tensor, arguments: Sequence[Any]) -> torch.Tensor:
     """What an operator made, losing also what arguments of the same shape lose (some functions drop NaN)."""
-    result = made
     for argument in arguments:
         if isinstance(argument, torch.Tensor) and argument.shape == made.shape:
-            for axis, gone in lost(argument).items():
-                result = result.index_fill(axis, gone.nonzero().flatten(), float("nan"))
-    return result
+            made = without(made, lost(argument))
+    return made

@@ -47,6 +47,10 @@ class Observer(abc.ABC):
     def operator(self, node: Any, arguments: Sequence[Pair]) -> Sequence[Pair]:
         """The results of an operator."""
 
+    @abc.abstractmethod
+    def decision(self, node: Any, pair: Pair) -> bool:
+        """Which way an If goes; `node` is the If, its condition is the pair."""
+
 
 _HELD: dict[str, Callable[..., Any]] = {
     "aten::len": len,
@@ -85,6 +89,8 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "prim::data": lambda tensor: tensor.data,
     "prim::Uninitialized": lambda: None,
 }
+#: What is the same for all inputs that a model is made for.
+_OPTIONS = {"prim::GetAttr", "prim::Constant", "aten::dim", "aten::__is__", "aten::__isnot__", "prim::dtype"}
 _MANY = {"prim::ListUnpack", "prim::TupleUnpack"}
 
 
@@ -155,7 +161,7 @@ class Interpreter:
         if kind == "prim::GetAttr":
             return [self._attribute(arguments[0].full, node.s("name"))]
         if kind == "prim::If":
-            return self._branch(node, _decided(arguments[0]))
+            return self._branch(node, self._observer.decision(node, arguments[0]))
         if kind == "prim::Loop":
             return self._loop(node, arguments)
         if kind in ("prim::RaiseException", "prim::SetAttr"):
@@ -175,7 +181,7 @@ class Interpreter:
             return Pair(held, held)
         return Pair(Part(path, held), Part(path, held))
 
-    def _branch(self, node: Any, condition: object) -> list[Pair]:
+    def _branch(self, node: Any, condition: bool) -> list[Pair]:
         chosen, other = node.blocks()
         block = chosen if condition else other
         self._block(block.nodes())
@@ -206,6 +212,24 @@ def _decided(pair: Pair) -> Any:
     if pair.full != pair.small:
         raise Unfollowed("a decision that depends on the number of channels")
     return pair.full
+
+
+def walk(block: Any) -> Iterator[Any]:
+    """All nodes of a graph or block, inner ones behind the node that holds them."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from walk(inner)
+
+
+def depends_on_data(value: Any) -> bool:
+    """Whether a condition comes from the inputs or their sizes, not from the module and its options."""
+    node = value.node()
+    if node.kind() in _OPTIONS:
+        return False
+    if node.kind() in ("aten::size", "prim::Param") or str(value.type()) == "Tensor":
+        return True
+    return any(depends_on_data(operand) for operand in node.inputs())
 
 
 def tensors_in(values: Mapping[str, Any] | Sequence[Any]) -> list[Any]:

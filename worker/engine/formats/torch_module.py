@@ -1,6 +1,7 @@
 """A TorchScript module in memory: loading it, calling it without leaving traces, running it for its users."""
 
 import copy
+import io
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,17 +18,38 @@ from worker.engine.formats.torch_signature import arguments_of, call_arguments, 
 
 def load_module(path: Path, device: str) -> torch.jit.ScriptModule:
     """Load a looked-over archive, in evaluation mode. `InvalidModelError` when torch refuses it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch deprecates TorchScript as a whole
-            module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
-    except Exception as error:  # code of the file runs here and may raise anything
-        raise_if_memory(error)
-        raise InvalidModelError(f"torch cannot load the TorchScript file: {first_line(error)}") from None
+    module = load_as_saved(path, device)
     for part in module.modules():
         if isinstance(getattr(part, "training", None), bool):
             part.training = False
     return module
+
+
+def load_as_saved(
+    path: Path, device: str, extra: dict[str, str | bytes] | None = None
+) -> torch.jit.ScriptModule:
+    """The same in the mode it was saved in; `extra` names files beside the model and gets their content."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch deprecates TorchScript as a whole
+            module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+                str(path), map_location=device, _extra_files=extra
+            )
+    except Exception as error:  # code of the file runs here and may raise anything
+        raise_if_memory(error)
+        raise InvalidModelError(f"torch cannot load the TorchScript file: {first_line(error)}") from None
+    return module
+
+
+def saved(module: torch.jit.ScriptModule, extra: Mapping[str, str | bytes], *, mobile: bool) -> bytes:
+    """The module as torch saves it, for mobile devices with bytecode; the same bytes for the same module."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if mobile:
+            return bytes(module._save_to_buffer_for_lite_interpreter(_extra_files=dict(extra)))
+        buffer = io.BytesIO()
+        torch.jit.save(module, buffer, _extra_files=dict(extra))
+    return buffer.getvalue()
 
 
 def first_line(error: BaseException) -> str:
