@@ -102,9 +102,31 @@ def test_what_does_not_fit_is_pointed_at(
     assert refusal(client, body(inspected, **changes)) == (422, "invalid_recipe", [pointer])
 
 
+def test_a_pattern_that_says_its_own_share_needs_no_target(client: TestClient, inspected: str) -> None:
+    answer = submit(client, body(inspected, granularity={"name": "n:m"}, target=None))
+    assert answer.status_code == 202, answer.text
+
+
 @pytest.mark.parametrize("name", ["conv1", "conv*", "conv1.weight"])
 def test_layers_are_named_exactly_by_glob_or_by_weight(client: TestClient, inspected: str, name: str) -> None:
     assert submit(client, body(inspected, layers={name: {"sparsity": 0.5}})).status_code == 202
+
+
+def test_groups_of_channels_may_be_named_too(client: TestClient, hand: Hand, model_id: str) -> None:
+    groups = [{"name": "conv1", "channels": 2, "layers": ["conv1"]},
+              {"name": "conv1/2", "channels": 2, "layers": ["conv1"]}]  # fmt: skip
+    hand.inspect(inspection(groups=groups))
+    assert client.get(f"/v1/models/{model_id}").json()["groups"][1]["name"] == "conv1/2"
+    document = body(model_id, layers={"conv1/3": {"sparsity": 0.5}})
+    assert refusal(client, document) == (422, "invalid_recipe", ["/recipe/layers/conv1~13"])
+    document = body(model_id, layers={"conv1/2": {"sparsity": 0.5}})
+    assert submit(client, document).status_code == 202
+
+
+@pytest.mark.parametrize("unit", ["parameters", "macs", "size_bytes", "latency"])
+def test_targets_of_any_unit_are_taken(client: TestClient, inspected: str, unit: str) -> None:
+    answer = submit(client, body(inspected, target={unit: 0.5}))
+    assert (answer.status_code, answer.json()["recipe"]["target"][unit]) == (202, 0.5)
 
 
 def test_given_layers_need_no_target(client: TestClient, inspected: str) -> None:

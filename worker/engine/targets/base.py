@@ -1,6 +1,7 @@
 """What a target's unit has to know: what a plan comes to in it, and where the report says what came of it."""
 
 import abc
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -77,8 +78,8 @@ class Unit(abc.ABC):
         """The figure that the finished job measured; None when it did not."""
 
     def shown(self, figure: float) -> str:
-        """The figure in words."""
-        return f"{figure:.4%} of the original {self.noun}"
+        """The figure in words, rounded up so that asking for it is within reach."""
+        return f"{math.ceil(figure * 1e6) / 1e6:.6f} of the original {self.noun}"
 
 
 def unit_of(name: str) -> type[Unit]:
