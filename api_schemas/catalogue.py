@@ -16,6 +16,8 @@ class Requirements(Answer):
     labels: bool = False
     granularities: list[str] | None = None
     targets: list[str] | None = None
+    #: The part itself says how much goes (2:4 is a half); a target may be left out.
+    target_optional: bool = False
 
 
 class MethodInfo(Answer):

@@ -51,7 +51,7 @@ def resolve_recipe(options: JobOptions, catalogue: Catalogue) -> Recipe:
 
 def check_job(recipe: Recipe, inputs: InputSpecs, files: Files, catalogue: Catalogue) -> None:
     """Refuse what cannot work: a senseless composition, missing data, labels or shapes, nothing to prune."""
-    _check_target(recipe)
+    _check_target(recipe, catalogue)
     _check_requirements(recipe, files.dataset, catalogue)
     if files.model.inspection_error is not None:
         raise RejectedModelError(files.model.inspection_error)
@@ -101,7 +101,10 @@ def _with_defaults(axis: str, part: PartSpec, catalogue: Catalogue) -> PartSpec:
     return PartSpec.model_validate({**defaults, **part.params, "name": part.name})
 
 
-def _check_target(recipe: Recipe) -> None:
+def _check_target(recipe: Recipe, catalogue: Catalogue) -> None:
+    granularity = catalogue.part("granularity", recipe.granularity.name)
+    if granularity is not None and granularity.requires.target_optional:
+        return
     if recipe.target is None and recipe.allocation.name != _GIVEN:
         message = 'say how much to prune, for example {"sparsity": 0.8}'
         raise InvalidRequestError.at("/recipe/target", message)

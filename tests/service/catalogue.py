@@ -30,7 +30,9 @@ def small_catalogue() -> Catalogue:
             part("allocation", "global", {"normalised": {"type": "boolean"}}, granularities=["element"]),
             part("allocation", "search", targets=["latency"]),
             part("schedule", "one_shot"),
+            part("granularity", "n:m", target_optional=True),
             part("apply", "mask"),
+            part("apply", "shrink", granularities=["channel"]),
             part("recovery", "none"),
         ],
         presets=[

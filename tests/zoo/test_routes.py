@@ -59,7 +59,7 @@ REFUSED = {
 
 #: What the analysis gets wrong today; an entry leaves this list when its test passes.
 WRONG = {
-    "encoder_library": "a target shape of torch's own encoder layer is computed in a way that is not followed",
+    "encoder_library": "torch's own encoder layer computes a target shape in a way that is not followed",
 }
 
 

@@ -6,6 +6,7 @@ from typing import ClassVar, Self, final
 import numpy as np
 from pydantic import Field, model_validator
 
+from api_schemas.catalogue import Requirements
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.granularity.base import Block, PerLayer, ScoreLayer
 from worker.engine.graph.layer import Layer
@@ -35,6 +36,10 @@ class NOfM(PerLayer):
         if self.n >= self.m:
             raise ValueError(f"{self.n} of {self.m} removes nothing: n must be smaller than m")
         return self
+
+    @classmethod
+    def requires(cls) -> Requirements:
+        return Requirements(targets=["sparsity"], target_optional=True)
 
     @property
     def sparsity(self) -> float | None:
