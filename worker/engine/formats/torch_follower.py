@@ -75,7 +75,7 @@ class Follower(Observer):
             self.constants[key_of(condition.node())] = bool(pair.full)
         elif depends_on_data(condition):
             chosen, other = node.blocks()
-            if any(inner.kind() in RULES for inner in walk(other if pair.full else chosen)):
+            if any(map(_may_count, walk(other if pair.full else chosen))):
                 raise Unfollowed("code that other inputs would run")
         return bool(pair.full)
 
@@ -147,6 +147,11 @@ class Follower(Observer):
             if list(small.shape) != shape_left(full):
                 raise Unfollowed(node.kind())
         return Pair(full, small)
+
+
+def _may_count(node: Any) -> bool:
+    """Whether an operator on tensors takes numbers that may count channels."""
+    return node.kind() in RULES and str(node.inputsAt(0).type()) == "Tensor"
 
 
 def _vanished(full: torch.Tensor, small: torch.Tensor) -> bool:

@@ -20,7 +20,7 @@ def lost(tensor: torch.Tensor) -> Lost:
     marks = tensor.isnan()
     if not bool(marks.any()):
         return {}
-    rows = {axis: marks.movedim(axis, 0).flatten(1).all(1) for axis in range(tensor.dim())}
+    rows = {a: marks.movedim(a, 0).reshape(size, -1).all(1) for a, size in enumerate(tensor.shape)}
     return {axis: gone for axis, gone in rows.items() if bool(gone.any())}
 
 

@@ -89,8 +89,16 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "prim::data": lambda tensor: tensor.data,
     "prim::Uninitialized": lambda: None,
 }
-#: What is the same for all inputs that a model is made for.
-_OPTIONS = {"prim::GetAttr", "prim::Constant", "aten::dim", "aten::__is__", "aten::__isnot__", "prim::dtype"}
+#: What is the same for all inputs that a model is made for; the length of a list of sizes is a rank.
+_OPTIONS = {
+    "prim::GetAttr",
+    "prim::Constant",
+    "prim::dtype",
+    "aten::dim",
+    "aten::len",
+    "aten::__is__",
+    "aten::__isnot__",
+}
 _MANY = {"prim::ListUnpack", "prim::TupleUnpack"}
 
 
