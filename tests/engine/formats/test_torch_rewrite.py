@@ -123,6 +123,15 @@ def test_a_scripted_classifier_from_the_wild(tmp_path):
     assert reloaded(saved)(torch.zeros(5, 1, 28, 28)).shape == (5, 10)
 
 
+@needs_shared
+def test_a_bidirectional_lstm_from_the_wild(tmp_path):
+    model = SHARED / "torchscript" / "reddit_bytelstm.pt"
+    text = InputSpec(shape=[1, 20], dtype="int64")
+    saved, report = halved(Source(model, model.name, inputs={"byte_input": text}), tmp_path)
+    assert left(report) < 1.0
+    assert stored(saved) < stored(model)
+
+
 class Classifier(nn.Module):
     """A width written down as a number."""
 

@@ -77,6 +77,8 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "aten::Bool": bool,
     "prim::NumToTensor": torch.tensor,
     "prim::unchecked_cast": lambda value: value,
+    "prim::unchecked_unwrap_optional": lambda value: value,
+    "aten::_unwrap_optional": lambda value: value,
     "prim::ListConstruct": lambda *items: list(items),
     "prim::TupleConstruct": lambda *items: items,
     "prim::ListUnpack": tuple,
