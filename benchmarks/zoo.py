@@ -1,7 +1,7 @@
 """Half of the channels of full-size networks: what is kept, and latency in ONNX Runtime, one thread, batch 1.
 
-The networks are those of `tests/zoo` with random weights, so this says what structure allows, not what accuracy
-is left. Run: `python -m benchmarks.zoo [--only NAME …] [--round-to N]`.
+The networks are those of `tests/zoo` with random weights: what structure allows, not what accuracy is left.
+Run `python -m benchmarks.zoo [--only NAME …] [--round-to N]`.
 """
 
 import argparse

@@ -83,6 +83,16 @@ def test_layers_of_their_own_and_given(tmp_path: Path) -> None:
     assert [int((~found[name]).sum()) for name in chain.names] == [0, 50, 100]
 
 
+def test_a_glob_names_several_layers_and_an_exact_name_wins(tmp_path: Path) -> None:
+    chain = chains.mlp(tmp_path / "m.onnx", [10, 20, 10, 10])
+    for layers in (
+        {"fc*": {"sparsity": 0.5}, "fc1": {"sparsity": 0.25}},
+        {"fc1": {"sparsity": 0.25}, "fc*": {"sparsity": 0.5}},
+    ):
+        found = masks(chain.path, tmp_path, allocation="given", layers=layers)
+        assert [int((~found[name]).sum()) for name in chain.names] == [100, 50, 50]
+
+
 def test_weights_that_are_zero_go_first(tmp_path: Path) -> None:
     """A file that is sparse already keeps its zeros among the pruned, whatever the criterion."""
     import onnx

@@ -51,7 +51,8 @@ def require_layers(graph: Graph, warning: str | None = None) -> None:
 
 
 def named_shares(graph: Graph, shares: Mapping[str, float]) -> dict[str, float]:
-    """The recipe's shares by layer name; a key may also be the weight's name. Unknown keys are an error."""
+    """The recipe's shares by layer name. A key may also be the weight's name, or a glob over both; a key that
+    names a layer exactly wins. Keys that name nothing are an error."""
     by_name = {name: layer for layer in graph.layers for name in (layer.weight, layer.name)}
     refused = {name: layer for layer in graph.refused for name in (layer.weight, layer.name)}
     found: dict[str, float] = {}
@@ -60,6 +61,9 @@ def named_shares(graph: Graph, shares: Mapping[str, float]) -> dict[str, float]:
             found[by_name[name].name] = share
         elif name in refused:
             raise InvalidRecipeError(f"layer {name!r} cannot be pruned: {refused[name].reason}")
+        elif fitting := [layer for layer in graph.layers if _matches(layer, name)]:
+            for layer in fitting:
+                found.setdefault(layer.name, share)
         else:
             raise InvalidRecipeError(f"there is no layer {name!r}{_near(name, list(by_name))}")
     return found
