@@ -26,9 +26,11 @@ def rewrite(model: ModelProto, structure: ir.Model, edits: Sequence[Edit]) -> No
     for edit in edits:
         if isinstance(edit, SetOperand):
             by_operand[_operand(nodes[edit.node], edit.index)].append(edit)
-    for name, wanted in by_operand.items():
-        _replace(model, name, wanted, nodes, readers)
+    made = {name: _replace(model, name, wanted, nodes, readers) for name, wanted in by_operand.items()}
     _sweep(model.graph, readers)
+    for name, new in made.items():
+        if len(new) == 1:
+            _take_name(model.graph, new[0], name)
     del model.graph.value_info[:]
 
 
@@ -69,15 +71,16 @@ def _replace(
     wanted: Sequence[SetOperand],
     nodes: Mapping[ir.Node, NodeProto],
     readers: Counter[str],
-) -> None:
+) -> list[str]:
     """Give each operand its array. A tensor whose readers all want the same keeps its name; else readers get
-    tensors of their own, equal ones shared (exporters merge equal tensors, which need not stay equal)."""
+    tensors of their own, equal ones shared (exporters merge equal tensors, which need not stay equal).
+    Answers the names of new tensors."""
     stored = _stored(model.graph, name)
     first = wanted[0].array
     alike = all(np.array_equal(edit.array, first) for edit in wanted)
     if name and stored is not None and alike and readers[name] == len(wanted):
         _fill(model, stored, name, first)
-        return
+        return []
     made: list[tuple[str, Array]] = []
     for edit in wanted:
         own = next(
@@ -89,6 +92,22 @@ def _replace(
         node = nodes[edit.node]
         node.input.extend([""] * (edit.index + 1 - len(node.input)))
         node.input[edit.index] = own
+    return [name for name, _ in made]
+
+
+def _take_name(graph: GraphProto, new: str, old: str) -> None:
+    """Let a new tensor have the name of the initializer whose place it took, once nothing else has it."""
+    taken = {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
+    if not old or old in taken:
+        return
+    for tensor in graph.initializer:
+        tensor.name = old if tensor.name == new else tensor.name
+    for value in graph.input:
+        value.name = old if value.name == new else value.name
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == new:
+                node.input[index] = old
 
 
 def _stored(graph: GraphProto, name: str) -> TensorProto | None:

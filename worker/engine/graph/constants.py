@@ -124,11 +124,20 @@ class Constants:
             return None
         if node.op_type == "Shape":
             return self._shape_of(node)
+        if node.op_type == "CastLike":
+            return self._cast_like(node)
         operands = [None if operand is None else self.array(operand) for operand in node.inputs]
         missing = any(a is None and b is not None for a, b in zip(operands, node.inputs, strict=True))
         if missing or not operands:
             return None
         return _run_node(node, operands)
+
+    def _cast_like(self, node: ir.Node) -> Array | None:
+        """A constant in the type of something that need not be one."""
+        array, like = self.array(node.inputs[0]), node.inputs[1]
+        if array is None or like is None or like.dtype is None:
+            return None
+        return array.astype(like.dtype.numpy())
 
     def _shape_of(self, node: ir.Node) -> Array | None:
         shape = self._shapes.of(node.inputs[0])

@@ -47,18 +47,24 @@ class Operation:
     uses: dict[ir.Node, list[LayerUse]]
 
     def cut(self, node: ir.Node, index: int, axes: Axes) -> Iterator[Edit]:
-        """A stored operand with only the kept indices along some of its axes (negative ones from the end)."""
-        view = self.constants.view(node.inputs[index]) if index < len(node.inputs) else None
-        if view is None:
+        """A constant operand with only the kept indices along some of its axes (negative ones from the end).
+
+        Exporters may compute one, a bias of zeros from the weight's shape; then its value is stored.
+        """
+        operand = node.inputs[index] if index < len(node.inputs) else None
+        view = self.constants.view(operand)
+        array = self.constants.array(operand) if view is None else view.forward(self.network.read(view.value))
+        if array is None:
             return
-        array = view.forward(self.network.read(view.value))
+        before = array.shape
         taken: Array = np.ones(array.shape, dtype=np.bool_)
         for axis, indices in axes.items():
             if array.ndim and array.shape[axis] > 1 and len(indices) < array.shape[axis]:
                 taken = taken & _along(array.shape, axis, indices)
                 array = np.take(array, indices, axis=axis)
-        if array.shape != view.seen_shape():
-            yield SetOperand(node, index, np.ascontiguousarray(array), _stored_cut(view, taken))
+        if array.shape != before:
+            where = None if view is None else _stored_cut(view, taken)
+            yield SetOperand(node, index, np.ascontiguousarray(array), where)
 
     def broadcast(self, node: ir.Node, index: int, result: ir.Value) -> Iterator[Edit]:
         """A stored operand that broadcasts against a result whose axes lose indices."""
