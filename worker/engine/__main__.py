@@ -17,7 +17,8 @@ from api_schemas.errors import ErrorCode, JobError
 from api_schemas.jobs import ChildOrder, ChildResult, InputSpecs
 from api_schemas.recipe import Recipe, RecipeRequest, resolve
 from worker.engine.catalogue import catalogue, catalogue_json
-from worker.engine.orders import ignore, run_order
+from worker.engine.context import silent
+from worker.engine.orders import run_order
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,7 +90,7 @@ def _in_directory(
         threads=options.threads,
     )
     (directory / "output").mkdir()
-    result = run_order(order, directory, ignore)
+    result = run_order(order, directory, silent)
     if result.error is None and options.command == "prune":
         shutil.copytree(directory / "output", options.out, dirs_exist_ok=True)
     return result

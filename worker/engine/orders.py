@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from api_schemas.errors import ErrorCode, JobError
-from api_schemas.events import ChildEvent
 from api_schemas.jobs import ChildOrder, ChildResult
 from worker.engine import pipeline
 from worker.engine.context import Context, Emit
@@ -81,7 +80,3 @@ def _context(order: ChildOrder, directory: Path, emit: Emit) -> Context:
         sandbox=order.sandbox,
         job_id=order.job_id,
     )
-
-
-def ignore(_event: ChildEvent) -> None:
-    """An `emit` for callers who want only the result."""

@@ -43,13 +43,14 @@ def prune(source: Source, recipe: Recipe, output: Path, context: Context) -> tup
     """
     parts = resolve_parts(recipe)
     loaded = _loaded_to_prune(source, context)
-    network = loaded.network
-    history = History()
-    found = aim(_case(source, parts, loaded, recipe, context), recipe)
+    case = _case(source, parts, loaded, recipe, context)
+    network, graph, history = loaded.network, case.graph, History()
+    history.before(graph, network)
+    found = aim(case, recipe)
     for goal in parts.schedule.steps(found.goal):
-        with context.stage(Stage.ANALYSING):
-            graph = analyse(network, loaded.inputs, recipe, context)
-            history.before(graph, network)
+        if network is not loaded.network:  # the file got smaller, and its graph with it
+            with context.stage(Stage.ANALYSING):
+                graph = analyse(network, loaded.inputs, recipe, context)
         with context.stage(Stage.SCORING):
             plan = select(parts, network, graph, goal, context)
         with context.stage(Stage.APPLYING):

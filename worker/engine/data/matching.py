@@ -1,6 +1,6 @@
 """Which array of a dataset goes into which input of a model, and how: decided from headers alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -53,10 +53,6 @@ def bind(items: Sequence[InputShape], columns: Sequence[Column]) -> tuple[Bindin
     return tuple(
         _constant(item) if item.value is not None else _bound(item, by_name[item.name]) for item in items
     )
-
-
-def _binding(item: InputShape, by_name: Mapping[str, Column]) -> Binding:
-    return _constant(item) if item.value is not None else _bound(item, by_name[item.name])
 
 
 def _nothing_for(

@@ -103,8 +103,3 @@ class Format(abc.ABC):
     @abc.abstractmethod
     def runner(self, path: Path, options: LoadOptions, threads: int) -> Runner:
         """Make the file ready to run."""
-
-
-def feed_names(inputs: Sequence[TensorInfo]) -> tuple[str, ...]:
-    """Names of the inputs in order."""
-    return tuple(info.name for info in inputs)

@@ -106,16 +106,6 @@ class Taken(MapIndex):
         return np.take(array, self.indices, axis=self.axis)
 
 
-class Repeated(MapIndex):
-    """Repeat each element along new inner (`after`) or outer positions, then merge into one axis."""
-
-    def __init__(self, outer: int, inner: int) -> None:
-        self.outer, self.inner = outer, inner
-
-    def __call__(self, array: Any) -> Any:
-        return np.tile(np.repeat(np.reshape(array, -1), self.inner), self.outer)
-
-
 class Placed(MapIndex):
     """Lay the array at `start` of an axis of `size`; −1 (units) or 1 (slopes) elsewhere."""
 
