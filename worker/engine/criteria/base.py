@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from worker.engine.context import Context
+from worker.engine.data import Dataset
 from worker.engine.formats.base import Network
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.layer import Layer
@@ -16,12 +18,17 @@ from worker.engine.types import Array, Mask, Scores
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored: a network, its analysis, the layers in question, and the seed of the job."""
+    """What is scored: a network, its analysis, the layers in question, and the seed of the job.
+
+    `data` holds the rows that criteria may look at; `context` is there whenever a job runs.
+    """
 
     network: Network
     graph: Graph
     layers: tuple[Layer, ...]
     seed: int = 0
+    data: Dataset | None = None
+    context: Context | None = None
 
 
 class Scorer(abc.ABC):

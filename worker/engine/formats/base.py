@@ -17,6 +17,7 @@ from api_schemas.jobs import InputSpecs
 from api_schemas.models import ModelFormat, TensorInfo
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.edits import Edit
+from worker.engine.formats.trainable import Trainable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -71,6 +72,11 @@ class Network(abc.ABC):
             f"channels cannot be taken out of a {self.format.value} file here",
             hint='use "apply": {"name": "mask"}, or upload the model as ONNX',
         )
+
+    def trainable(self, device: str = "cpu") -> Trainable:
+        """The network as a torch module on that device. Raises InvalidRecipeError that names what torch
+        cannot follow."""
+        raise InvalidRecipeError(f"a {self.format.value} file cannot be trained here")
 
     def writable(self, value: ir.Value) -> bool:
         """False when the value is no stored tensor of the file (computed while exporting, say)."""

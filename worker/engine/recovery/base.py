@@ -1,13 +1,39 @@
 """What heals a pruned network."""
 
 import abc
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, final
 
+import onnx_ir as ir
+
+from api_schemas.jobs import InputSpecs
 from worker.engine.context import Context
+from worker.engine.data import Dataset
 from worker.engine.formats.base import Network
 from worker.engine.graph.analysis import Graph
 from worker.engine.registry import Part
-from worker.engine.types import Plan
+from worker.engine.types import Mask
+
+
+@final
+@dataclass(frozen=True)
+class Pruned:
+    """A network that has just been pruned, and what there is to heal it with.
+
+    `network` is healed in place, through `write`; `graph` is its analysis as it is now. `original` is the
+    upload, loaded afresh: a teacher that never changes. `masks` are in the layout of the stored tensors, by
+    handle of `network`'s structure, and False where a weight must stay zero. Rows in `data` may be learnt
+    from; rows in `validation` only say when to stop and which of two networks is better.
+    """
+
+    network: Network
+    graph: Graph
+    original: Network
+    masks: Mapping[ir.Value, Mask] = field(default_factory=dict)
+    data: Dataset | None = None
+    validation: Dataset | None = None
+    inputs: InputSpecs = field(default_factory=dict)
 
 
 class Recovery(Part, abc.ABC):
@@ -15,6 +41,10 @@ class Recovery(Part, abc.ABC):
 
     axis: ClassVar[str] = "recovery"
 
+    #: True for parts that heal the full-size network whose pruned channels are zero, before these leave the
+    #: file (closed forms); False for those that heal what is left of it (training).
+    before_shrinking: ClassVar[bool] = False
+
     @abc.abstractmethod
-    def heal(self, network: Network, plan: Plan, graph: Graph, context: Context) -> None:
-        """Change what the plan keeps so that the network does better."""
+    def heal(self, pruned: Pruned, context: Context) -> None:
+        """Change what is kept so that the network does better. Masks hold afterwards."""

@@ -3,10 +3,7 @@
 from typing import ClassVar, final
 
 from worker.engine.context import Context
-from worker.engine.formats.base import Network
-from worker.engine.graph.analysis import Graph
-from worker.engine.recovery.base import Recovery
-from worker.engine.types import Plan
+from worker.engine.recovery.base import Pruned, Recovery
 
 
 @final
@@ -15,5 +12,5 @@ class NoRecovery(Recovery):
 
     name: ClassVar[str] = "none"
 
-    def heal(self, network: Network, plan: Plan, graph: Graph, context: Context) -> None:
+    def heal(self, pruned: Pruned, context: Context) -> None:
         return None

@@ -1,0 +1,1 @@
+"""Networks in torch, run over data: losses, batches, statistics of activations, gradients, training."""
