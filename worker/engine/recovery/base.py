@@ -1,7 +1,7 @@
 """What heals a pruned network."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
@@ -44,6 +44,11 @@ class Recovery(Part, abc.ABC):
     #: True for parts that heal the full-size network whose pruned channels are zero, before these leave the
     #: file (closed forms); False for those that heal what is left of it (training).
     before_shrinking: ClassVar[bool] = False
+
+    def course(self, data: Dataset | None) -> Sequence["Recovery"]:
+        """The parts that heal in turn, given those rows to learn from: the part itself, or, of a composition,
+        its members. The pipeline heals by each; empty means that nothing is to be done."""
+        return (self,)
 
     @abc.abstractmethod
     def heal(self, pruned: Pruned, context: Context) -> None:
