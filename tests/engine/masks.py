@@ -9,7 +9,7 @@ from api_schemas.recipe import Recipe, RecipeRequest, resolve
 from worker.engine import formats
 from worker.engine.context import Context
 from worker.engine.formats.base import LoadOptions
-from worker.engine.planning import analyse, resolve_parts, select, steps
+from worker.engine.planning import analyse, goal_of, resolve_parts, select
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,6 +27,6 @@ def masks(path: Path, scratch: Path, **request: Any) -> dict[str, Array]:
     parts, context = resolve_parts(asked), Context(scratch, seed=asked.seed)
     network = formats.load(path, LoadOptions(scratch=scratch))
     graph = analyse(network, {}, asked, context)
-    (goal,) = steps(parts, asked)
+    (goal,) = parts.schedule.steps(goal_of(parts, asked))
     plan = select(parts, network, graph, goal, context)
     return {item.layer: item.keep.reshape(-1, *item.keep.shape[2:]) for item in plan.layers}

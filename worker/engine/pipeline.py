@@ -9,19 +9,21 @@ from api_schemas.models import Inspection
 from api_schemas.recipe import Recipe
 from api_schemas.report import Report
 from worker.engine import formats
+from worker.engine.case import Case, rows_of
 from worker.engine.context import Context
 from worker.engine.data import Dataset, load_dataset
 from worker.engine.errors import InvalidRecipeError, NeedsInputsError
 from worker.engine.formats.base import LoadOptions, Network
 from worker.engine.graph.build import build
 from worker.engine.graph.candidates import require_layers
-from worker.engine.planning import Parts, analyse, resolve_parts, select
+from worker.engine.planning import analyse, resolve_parts, select
 from worker.engine.report.build import build_report
 from worker.engine.report.history import History
 from worker.engine.report.inspection import inspection_of
 from worker.engine.report.planned import planned_groups, planned_layer
-from worker.engine.targets.base import Case
+from worker.engine.rounds import Carried, carry_out
 from worker.engine.targets.reach import aim, noted
+from worker.engine.types import Evidence
 from worker.engine.verify.examine import Examined, examine
 from worker.engine.verify.promises import Promise
 
@@ -41,30 +43,19 @@ def prune(source: Source, recipe: Recipe, output: Path, context: Context) -> tup
 
     Raises errors of `worker.engine.errors`. A file that fails its own verification is never returned.
     """
-    parts = resolve_parts(recipe)
-    loaded = _loaded_to_prune(source, context)
-    case = _case(source, parts, loaded, recipe, context)
-    network, graph, history = loaded.network, case.graph, History()
-    history.before(graph, network)
-    found = aim(case, recipe)
-    for goal in parts.schedule.steps(found.goal):
-        if network is not loaded.network:  # the file got smaller, and its graph with it
-            with context.stage(Stage.ANALYSING):
-                graph = analyse(network, loaded.inputs, recipe, context)
-        with context.stage(Stage.SCORING):
-            plan = select(parts, network, graph, goal, context)
-        with context.stage(Stage.APPLYING):
-            network = parts.apply.apply(plan, graph, network, context.scratch)
-        with context.stage(Stage.RECOVERING):
-            parts.recovery.heal(network, plan, graph, context)
-        history.after(graph, plan, network, loaded.inputs)
-    _require_change(history)
+    case = _case(source, recipe, context)
+    history = History()
+    history.before(case.graph, case.network)
+    found = aim(case)
+    carried = carry_out(case, case.network, case.graph, found.goal)
+    history.after(case.graph, carried.plan, carried.network, case.inputs)
+    _require_change(history, healed=bool(case.course))
     with context.stage(Stage.SAVING):
-        saved = output / f"pruned{network.suffix}"
-        network.save(saved)
-    examined = Examined(source.model, source.filename, saved, loaded.inputs, loaded.data)
-    evidence = examine(examined, Promise(loaded.network, graph, plan, parts.apply.shrinks), context)
-    return saved, noted(build_report(network, recipe, history, evidence, context), recipe, found)
+        saved = output / f"pruned{carried.network.suffix}"
+        carried.network.save(saved)
+    evidence = _examined(case, source, saved, carried)
+    report = noted(build_report(carried.network, recipe, history, evidence, context), recipe, found)
+    return saved, report
 
 
 def inspect(source: Source, context: Context) -> Inspection:
@@ -76,13 +67,10 @@ def inspect(source: Source, context: Context) -> Inspection:
 
 def plan(source: Source, recipe: Recipe, context: Context) -> PlanAnswer:
     """What `prune` would do in its first step, without doing it."""
-    parts = resolve_parts(recipe)
-    loaded = _loaded_to_prune(source, context)
-    case = _case(source, parts, loaded, recipe, context)
-    first = next(parts.schedule.steps(aim(case, recipe).goal))
-    graph = case.graph
+    case = _case(source, recipe, context)
+    graph, first = case.graph, next(iter(case.parts.schedule.steps(aim(case).goal)))
     with context.stage(Stage.SCORING):
-        found = select(parts, loaded.network, graph, first, context)
+        found = select(case.parts, case.network, graph, first, context, data=case.rows.learning)
     return PlanAnswer(
         layers=[planned_layer(graph, found, layer.name) for layer in graph.layers],
         groups=list(planned_groups(graph, found)),
@@ -128,16 +116,25 @@ def _loaded_to_prune(source: Source, context: Context) -> _Loaded:
     return loaded
 
 
-def _case(source: Source, parts: Parts, loaded: _Loaded, recipe: Recipe, context: Context) -> Case:
+def _case(source: Source, recipe: Recipe, context: Context) -> Case:
+    parts = resolve_parts(recipe)
+    loaded = _loaded_to_prune(source, context)
     with context.stage(Stage.ANALYSING):
         graph = analyse(loaded.network, loaded.inputs, recipe, context)
-    return Case(source.model, loaded.inputs, loaded.data, loaded.network, graph, parts, context)
+    rows = rows_of(parts, loaded.data, context.seed)
+    return Case(source.model, loaded.inputs, rows, loaded.network, graph, parts, recipe, context)
 
 
-def _require_change(history: History) -> None:
+def _examined(case: Case, source: Source, saved: Path, carried: Carried) -> Evidence:
+    examined = Examined(source.model, source.filename, saved, case.inputs, case.data, carried.proofs)
+    promise = Promise(case.network, case.graph, carried.plan, case.shrinks, healed=bool(case.course))
+    return examine(examined, promise, case.context)
+
+
+def _require_change(history: History, *, healed: bool) -> None:
     """A job that would hand back the model as it came is an error, not a success."""
     _, first, last = history.complete()
-    if first.zeros == last.zeros and first.parameters == last.parameters:
+    if not healed and first.zeros == last.zeros and first.parameters == last.parameters:
         share = sum(first.zeros.values()) / history.prunable()
         raise InvalidRecipeError(
             f"nothing would change: {share:.4%} of the prunable weights are zero already, "

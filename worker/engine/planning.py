@@ -14,6 +14,7 @@ from worker.engine.apply.base import Apply
 from worker.engine.apply.mask import Mask
 from worker.engine.context import Context, silent
 from worker.engine.criteria.base import Criterion, Scorer, Subject
+from worker.engine.data import Dataset
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.formats.draft import Draft
@@ -24,7 +25,7 @@ from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import build
 from worker.engine.graph.candidates import fitted, narrowed
 from worker.engine.recovery.base import Recovery
-from worker.engine.schedule.base import Schedule
+from worker.engine.schedule.base import NOTHING, Schedule
 from worker.engine.types import BlockPlan, Goal, Plan, Scores
 
 #: Importing these packages registers every part there is.
@@ -100,11 +101,6 @@ def overrides_of(recipe: Recipe) -> dict[str, float]:
     return {name: override.sparsity for name, override in recipe.layers.items()}
 
 
-def steps(parts: Parts, recipe: Recipe) -> Iterator[Goal]:
-    """The goals of the schedule's steps."""
-    return parts.schedule.steps(goal_of(parts, recipe))
-
-
 def analyse(network: Network, inputs: InputSpecs, recipe: Recipe, context: Context) -> Graph:
     """The network's graph; layers that the recipe excludes, or its granularity does not fit, are refused."""
     if network.structure_warning:
@@ -114,33 +110,43 @@ def analyse(network: Network, inputs: InputSpecs, recipe: Recipe, context: Conte
 
 
 def select(
-    parts: Parts, network: Network, graph: Graph, goal: Goal, context: Context, *, histograms: bool = True
+    parts: Parts,
+    network: Network,
+    graph: Graph,
+    goal: Goal,
+    context: Context,
+    *,
+    before: Goal = NOTHING,
+    data: Dataset | None = None,
+    histograms: bool = True,
 ) -> Plan:
-    """Score the units and decide what each layer keeps, cut by cut. The network stays as it is."""
-    *earlier, last = _cuts(parts, goal)
+    """Score the units and decide what each layer keeps, cut by cut from what `before` left. The network stays
+    as it is; criteria may look at `data`."""
+    *earlier, last = _cuts(parts, goal, before)
     if not earlier:
-        return _select(parts, network, graph, goal, context, histograms=histograms)
+        return _select(parts, network, graph, goal, context, data, histograms=histograms)
     draft = Draft(network, context.scratch)
     for done, cut in enumerate(earlier, 1):
-        plan = _select(parts, draft, graph, cut, replace(context, emit=silent), histograms=False)
+        plan = _select(parts, draft, graph, cut, replace(context, emit=silent), data, histograms=False)
         Mask().apply(plan, graph, draft, context.scratch)
         context.progress(done, len(earlier) + 1, "cuts")
-    return _select(parts, draft, graph, last, context, histograms=histograms)
+    return _select(parts, draft, graph, last, context, data, histograms=histograms)
 
 
-def selector(parts: Parts, network: Network, graph: Graph, context: Context) -> Callable[[Goal], Plan]:
+def selector(
+    parts: Parts, network: Network, graph: Graph, context: Context, data: Dataset | None = None
+) -> Callable[[Goal], Plan]:
     """`select` for one goal after another, without histograms. Scores are computed once, unless they depend
     on what goes: on the cuts before, or on the layers before."""
     several = len(list(islice(_cuts(parts, Goal(0.5)), 2))) > 1
     if several or parts.criterion.sequence(graph.layers) is not None:
-        return lambda goal: select(parts, network, graph, goal, context, histograms=False)
-    return _Selection(parts, network, graph, context, remember=True).plan
+        return lambda goal: select(parts, network, graph, goal, context, data=data, histograms=False)
+    return _Selection(parts, network, graph, context, data, remember=True).plan
 
 
-def _cuts(parts: Parts, goal: Goal) -> Iterator[Goal]:
+def _cuts(parts: Parts, goal: Goal, before: Goal = NOTHING) -> Iterator[Goal]:
     """The schedule's cuts, each in as many equal parts as the criterion takes."""
-    before = Goal(0.0)
-    for cut in parts.schedule.cuts(goal):
+    for cut in parts.schedule.cuts(goal, before):
         for part in range(1, parts.criterion.parts):
             yield _between(before, cut, part / parts.criterion.parts)
         yield cut
@@ -157,9 +163,16 @@ def _between(before: Goal, after: Goal, way: float) -> Goal:
 
 
 def _select(
-    parts: Parts, network: Network, graph: Graph, goal: Goal, context: Context, *, histograms: bool
+    parts: Parts,
+    network: Network,
+    graph: Graph,
+    goal: Goal,
+    context: Context,
+    data: Dataset | None,
+    *,
+    histograms: bool,
 ) -> Plan:
-    return _Selection(parts, network, graph, context).plan(goal, histograms=histograms)
+    return _Selection(parts, network, graph, context, data).plan(goal, histograms=histograms)
 
 
 @final
@@ -167,11 +180,19 @@ class _Selection:
     """The blocks of one network and their scores, from which goals become plans."""
 
     def __init__(
-        self, parts: Parts, network: Network, graph: Graph, context: Context, *, remember: bool = False
+        self,
+        parts: Parts,
+        network: Network,
+        graph: Graph,
+        context: Context,
+        data: Dataset | None = None,
+        *,
+        remember: bool = False,
     ) -> None:
         self._parts, self._graph, self._context, self._remember = parts, graph, context, remember
         self._blocks = parts.granularity.blocks(graph)
-        self._scorer = parts.criterion.scorer(Subject(network, graph, graph.layers, context.seed))
+        subject = Subject(network, graph, graph.layers, context.seed, data, context)
+        self._scorer = parts.criterion.scorer(subject)
         self._scores: dict[str, Scores] = {}
 
     def plan(self, goal: Goal, *, histograms: bool = False) -> Plan:
@@ -189,7 +210,8 @@ class _Selection:
             done=lambda done, total: context.progress(done, total, "layers"),
             histograms=histograms,
         )
-        return parts.granularity.plan(self._graph, self._blocks, parts.allocation.select(ranking))
+        plan = parts.granularity.plan(self._graph, self._blocks, parts.allocation.select(ranking))
+        return replace(plan, goal=goal)
 
     def _score(self, block: Block) -> Scores:
         if not self._remember:

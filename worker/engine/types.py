@@ -59,10 +59,12 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What every layer keeps. `channels` says, where whole channels go, which units of each block stay."""
+    """What every layer keeps, and the goal that it was made for. `channels` says, where whole channels go,
+    which units of each block stay."""
 
     layers: tuple[LayerPlan, ...]
     channels: tuple[BlockPlan, ...] = ()
+    goal: Goal | None = None
 
     def of(self, layer: str) -> LayerPlan:
         """The plan of that layer; raises KeyError."""

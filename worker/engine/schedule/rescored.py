@@ -5,7 +5,8 @@ from typing import ClassVar, final
 
 from pydantic import Field
 
-from worker.engine.schedule.base import Schedule
+from worker.engine.schedule.base import NOTHING, Schedule
+from worker.engine.schedule.path import rescored
 from worker.engine.types import Goal
 
 
@@ -24,14 +25,5 @@ class Rescored(Schedule):
     def steps(self, goal: Goal) -> Iterator[Goal]:
         yield goal
 
-    def cuts(self, goal: Goal) -> Iterator[Goal]:
-        for step in range(1, self.steps_):
-            done = step / self.steps_
-            overrides = {name: _partly(share, done) for name, share in goal.overrides.items()}
-            yield Goal(_partly(goal.sparsity, done), overrides)
-        yield goal
-
-
-def _partly(share: float, done: float) -> float:
-    """1 − (1 − s)^done. What is to go entirely goes in the last cut: no path of this kind leads to zero."""
-    return 0.0 if share == 1.0 else 1.0 - (1.0 - share) ** done
+    def cuts(self, goal: Goal, before: Goal = NOTHING) -> Iterator[Goal]:
+        yield from rescored(before, goal, self.steps_)

@@ -6,47 +6,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from api_schemas.jobs import InputSpecs
 from api_schemas.report import Report
 from worker.engine import formats
-from worker.engine.context import Context
-from worker.engine.data import Dataset
-from worker.engine.formats.base import LoadOptions, Network
+from worker.engine.case import Case
+from worker.engine.formats.base import Network
 from worker.engine.graph import weights
-from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import constants_in
-from worker.engine.planning import Parts
 from worker.engine.targets.search import Effort
 from worker.engine.types import Plan
 
 _UNITS: dict[str, type["Unit"]] = {}
-
-
-@dataclass(frozen=True)
-class Case:
-    """The job whose target is searched: the upload, its analysis, and the parts of the recipe."""
-
-    model: Path
-    inputs: InputSpecs
-    data: Dataset | None
-    network: Network
-    graph: Graph
-    parts: Parts
-    context: Context
-
-    @property
-    def shrinks(self) -> bool:
-        """True when what is pruned leaves the file."""
-        return self.parts.apply.shrinks
-
-    @property
-    def options(self) -> LoadOptions:
-        """How files of this job are loaded."""
-        return LoadOptions(self.inputs, self.context.scratch, device=self.context.device)
 
 
 class Unit(abc.ABC):

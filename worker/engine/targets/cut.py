@@ -12,6 +12,7 @@ from worker.engine.formats.edits import SetOperand
 from worker.engine.granularity.channel import kept_channels
 from worker.engine.graph import weights
 from worker.engine.graph.analysis import Graph
+from worker.engine.graph.constants import is_stored
 from worker.engine.graph.kept import Kept
 from worker.engine.graph.layer import Layer, LayerUse
 from worker.engine.graph.surgery import operate
@@ -83,12 +84,7 @@ def _unread(wanted: dict[ir.Value, list[SetOperand]]) -> Iterator[ir.Value]:
 
 def _numbers(network: Network, value: ir.Value) -> int:
     """How many floating-point numbers a stored value holds; none if it is computed."""
-    dtype = weights.stored_dtype(value) if value.producer() is None or _constant(value) else None
+    dtype = weights.stored_dtype(value) if value.producer() is None or is_stored(value) else None
     if dtype is None or not dtype.is_floating_point() or not network.writable(value):
         return 0
     return int(network.read(value).size)
-
-
-def _constant(value: ir.Value) -> bool:
-    node = value.producer()
-    return node is not None and node.op_type == "Constant"

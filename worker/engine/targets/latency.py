@@ -4,8 +4,9 @@ from typing import ClassVar, final
 
 from api_schemas.report import Report
 from worker.engine import formats
+from worker.engine.case import Case
 from worker.engine.errors import InvalidRecipeError
-from worker.engine.targets.base import Case, Written
+from worker.engine.targets.base import Written
 from worker.engine.targets.search import Effort
 from worker.engine.types import Plan
 from worker.engine.verify.feeds import find_feeds

@@ -3,11 +3,12 @@
 from typing import ClassVar, final
 
 from api_schemas.report import Report
+from worker.engine.case import Case
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.graph.layer import Layer
 from worker.engine.report.inspection import dense_macs
 from worker.engine.targets import cut
-from worker.engine.targets.base import Case, Unit
+from worker.engine.targets.base import Unit
 from worker.engine.targets.zeros import Survivors
 from worker.engine.types import Plan
 

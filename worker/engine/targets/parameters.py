@@ -3,8 +3,9 @@
 from typing import ClassVar, final
 
 from api_schemas.report import Report
+from worker.engine.case import Case
 from worker.engine.report.inspection import count_parameters
-from worker.engine.targets.base import Case, Unit
+from worker.engine.targets.base import Unit
 from worker.engine.targets.cut import removed_parameters
 from worker.engine.targets.zeros import Survivors
 from worker.engine.types import Plan

@@ -7,10 +7,11 @@ from typing import final
 from api_schemas.jobs import Stage
 from api_schemas.recipe import Recipe
 from api_schemas.report import Report, TargetProbe
+from worker.engine.case import Case
 from worker.engine.context import silent
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.planning import goal_of, overrides_of, selector
-from worker.engine.targets.base import Case, Unit, unit_of
+from worker.engine.targets.base import Unit, unit_of
 from worker.engine.targets.search import Probe, Trial, allowed_range, crossing
 from worker.engine.types import Goal
 
@@ -24,28 +25,29 @@ class Aim:
     probes: Sequence[TargetProbe] = ()
 
 
-def aim(case: Case, recipe: Recipe) -> Aim:
+def aim(case: Case) -> Aim:
     """The goal that meets the target as closely as whole units allow.
 
     Raises InvalidRecipeError when no sparsity does, telling the nearest figure within reach.
     """
-    target, parts = recipe.target, case.parts
+    recipe, parts = case.recipe, case.parts
+    target = recipe.target
     known = parts.granularity.sparsity is not None or parts.allocation.requires().targets == []
     if target is None or target.sparsity is not None or known:
         return Aim(goal_of(parts, recipe))
     with case.context.stage(Stage.SELECTING):
         unit = unit_of(target.unit)(case)
-        trial = _trial(case, unit, recipe)
+        trial = _trial(case, unit)
         found = _search(trial, unit, float(getattr(target, target.unit)))
     tried = sorted(trial.probes.values(), key=lambda probe: probe.sparsity)
     curve = [TargetProbe(sparsity=probe.sparsity, figure=probe.figure) for probe in tried]
     return Aim(Goal(found.sparsity, overrides_of(recipe)), curve)
 
 
-def _trial(case: Case, unit: Unit, recipe: Recipe) -> Trial:
+def _trial(case: Case, unit: Unit) -> Trial:
     quiet = replace(case.context, emit=silent)
-    select = selector(case.parts, case.network, case.graph, quiet)
-    overrides = overrides_of(recipe)
+    select = selector(case.parts, case.network, case.graph, quiet, case.rows.learning)
+    overrides = overrides_of(case.recipe)
     return Trial(
         select=lambda sparsity: select(Goal(sparsity, overrides)),
         measure=unit.figure,

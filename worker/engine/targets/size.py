@@ -3,7 +3,8 @@
 from typing import ClassVar, final
 
 from api_schemas.report import Report
-from worker.engine.targets.base import Case, Written
+from worker.engine.case import Case
+from worker.engine.targets.base import Written
 from worker.engine.types import Plan
 from worker.engine.verify.size import measure_size
 

@@ -15,7 +15,7 @@ from worker.engine.types import Evidence, FileFacts
 from worker.engine.verify.comparison import compare
 from worker.engine.verify.feeds import BATCH, MOST_ROWS, RANDOM_ROWS, Feeds, find_feeds
 from worker.engine.verify.latency import measure_latency
-from worker.engine.verify.masked import check_equal, write_masked
+from worker.engine.verify.masked import NAME, check_equal, write_masked
 from worker.engine.verify.promises import Promise, check_promises
 from worker.engine.verify.size import measure_size
 
@@ -31,6 +31,8 @@ class Examined:
     saved: Path
     inputs: InputSpecs
     data: Dataset | None
+    #: What was proved of the file's making before training changed it.
+    proofs: tuple[CheckResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ def examine(examined: Examined, promise: Promise, context: Context) -> Evidence:
         checks = check_promises(promise, before, after)
         runners = _runners(examined, options, context)
         feeds = find_feeds(examined.data, examined.inputs, before.inputs, runners[0], context)
-        checks.append(_runs(runners, feeds))
-        if promise.shrinks and feeds.reason is None:
+        checks.extend([_runs(runners, feeds), *examined.proofs])
+        if promise.shrinks and not promise.healed and feeds.reason is None:
             checks.append(_equals_masked(examined, promise, runners[1], feeds, options, context))
     _require(checks)
     with context.stage(Stage.MEASURING):
@@ -62,6 +64,17 @@ def examine(examined: Examined, promise: Promise, context: Context) -> Evidence:
         pruned = f"{Path(examined.filename).stem}.pruned{examined.saved.suffix}"
         facts = _facts(examined.model, examined.filename), _facts(examined.saved, pruned)
     return Evidence(facts[0], facts[1], tuple(checks), **vars(measured))
+
+
+def prove_equal(examined: Examined, promise: Promise, context: Context) -> CheckResult:
+    """Hold a shrunk network that is to be trained on to the full one that it was taken from."""
+    options = LoadOptions(examined.inputs, context.scratch, device=context.device)
+    full, shrunk = _runners(examined, options, context)
+    infos = formats.load(examined.model, options).inputs
+    feeds = find_feeds(examined.data, examined.inputs, infos, full, context)
+    if feeds.reason is not None:
+        return CheckResult(name=NAME, passed=True, detail="not run, as no inputs suit the upload itself")
+    return _equals_masked(examined, promise, shrunk, feeds, options, context)
 
 
 def _facts(path: Path, filename: str) -> FileFacts:
