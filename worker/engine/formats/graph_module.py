@@ -1,0 +1,179 @@
+"""A torch module that computes what an ONNX graph computes, differentiably, with the file's own weights."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, final
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from worker.engine.errors import InvalidRecipeError
+from worker.engine.formats.base import Network
+from worker.engine.formats.graph_builder import Builder
+from worker.engine.formats.graph_plan import Plan, Watch, step_reads, with_deaths
+from worker.engine.formats.graph_weights import is_weight, statistics
+from worker.engine.formats.operators import Sizes
+from worker.engine.formats.operators.call import Mode
+
+
+@final
+class GraphModule(nn.Module):
+    """The main graph of a network. Called with input tensors in order, gives a tuple of output tensors.
+
+    Half-precision values are held in float32, weights included. Batch norm uses its stored statistics until
+    `batch_norm(training=True)`. Weights are parameters under their names in the file, "." written as "/".
+    """
+
+    def __init__(self, network: Network, device: str, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        structure = network.structure
+        self._mode = Mode(torch.device(device), dtype)
+        running = statistics(structure)
+        trained = _weights(network, running)
+        builder = Builder(network, self._mode, trained | running)
+        plan = builder.main()
+        self._plan = with_deaths(plan, frozenset(builder.stored))
+        self._frame = builder.frame
+        self._places = builder.places
+        inputs = [value for value in structure.graph.inputs if not value.is_initializer()]
+        self.input_names = tuple(value.name or "" for value in inputs)
+        self.output_names = tuple(value.name or "" for value in structure.graph.outputs)
+        self._input_types = tuple(_floating(value, self._mode) for value in inputs)
+        self._watches: list[Watch] = []
+        #: Weights by handle.
+        self.weights: dict[ir.Value, nn.Parameter] = {}
+        #: Batch norm's running means and variances by handle.
+        self.running: dict[ir.Value, Tensor] = {}
+        self._stored: list[tuple[int, str]] = []
+        self._register(builder, trained, running)
+
+    def _register(self, builder: Builder, trained: frozenset[ir.Value], running: frozenset[ir.Value]) -> None:
+        """Make the tensors that are read parameters and buffers of the module."""
+        handles = {number: value for value, number in builder.handles.items()}
+        taken = set(self._modules) | set(dir(self))
+        for number in sorted(_read(self._plan) & set(builder.stored)):
+            value, tensor = handles.get(number), builder.stored[number]
+            name = _name(value, number, taken)
+            if value is not None and value in trained:
+                self.weights[value] = nn.Parameter(tensor)
+                self.register_parameter(name, self.weights[value])
+            else:
+                self.register_buffer(name, tensor, persistent=value in running)
+                if value is not None and value in running:
+                    self.running[value] = tensor
+            self._stored.append((number, name))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Outputs in order. Floating inputs are taken in whatever floating type the module computes in."""
+        frame = self._frame.copy()
+        for place, name in self._stored:
+            frame[place] = getattr(self, name)
+        given = [
+            one if dtype is None else one.to(dtype)
+            for one, dtype in zip(inputs, self._input_types, strict=True)
+        ]
+        watch = self._watch(frame) if self._watches else None
+        outputs = self._plan.call(frame, watch, *given)
+        device = self._mode.device
+        if watch is not None:
+            for filled in self._watches:
+                filled.update({place: watch[place] for place in filled})
+        return tuple(one.tensor(device) if isinstance(one, Sizes) else one for one in outputs)
+
+    def _watch(self, frame: list[Any]) -> Watch:
+        """What is to be seen; stored tensors are there before the first step."""
+        return {place: frame[place] for filled in self._watches for place in filled}
+
+    def batch_norm(self, *, training: bool) -> None:
+        """Normalise by each batch's own statistics, updating the running ones, or by those stored."""
+        self._mode.batch_norm_training = training
+
+    @contextmanager
+    def watching(self, values: Iterable[ir.Value]) -> Iterator[Mapping[ir.Value, Tensor]]:
+        """A mapping that every forward fills anew with these values of the structure; gradients flow through.
+
+        InvalidRecipeError for a value that the graph does not have.
+        """
+        wanted = tuple(values)
+        unknown = [value.name for value in wanted if value not in self._places]
+        if unknown:
+            raise InvalidRecipeError(f"the graph has no value {unknown[0]!r}")
+        watch: Watch = dict.fromkeys(self._places[value] for value in wanted)
+        self._watches.append(watch)
+        try:
+            yield _Watched({value: self._places[value] for value in wanted}, watch, self._mode.device)
+        finally:
+            self._watches = [other for other in self._watches if other is not watch]
+
+
+@final
+class _Watched(Mapping[ir.Value, Tensor]):
+    """Values by handle, as the last forward made them."""
+
+    def __init__(self, places: Mapping[ir.Value, int], watch: Watch, device: torch.device) -> None:
+        self._places, self._watch, self._device = places, watch, device
+
+    def __getitem__(self, value: ir.Value) -> Tensor:
+        found = self._watch[self._places[value]]
+        if found is None:
+            raise KeyError(value)
+        tensor: Tensor = found.tensor(self._device) if isinstance(found, Sizes) else found
+        return tensor
+
+    def __iter__(self) -> Iterator[ir.Value]:
+        return (value for value, place in self._places.items() if self._watch[place] is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def graph_module(network: Network, device: str = "cpu", dtype: torch.dtype | None = None) -> GraphModule:
+    """The network's structure as a torch module; `dtype` computes everything floating in that type.
+
+    Raises InvalidRecipeError where the structure is only a sketch of the file or has operators not covered.
+    """
+    if network.structure_warning is not None:
+        raise InvalidRecipeError(f"torch cannot follow the model: {network.structure_warning}")
+    return GraphModule(network, device, dtype)
+
+
+def _weights(network: Network, running: frozenset[ir.Value]) -> frozenset[ir.Value]:
+    structure = network.structure
+    stored = {value for graph in structure.graphs() for value in graph.initializers.values()}
+    for body in (structure.graph, *structure.functions.values()):
+        constants = (node for node in body.all_nodes() if node.op_type == "Constant")
+        stored |= {
+            node.outputs[0] for node in constants if not any(a.is_ref() for a in node.attributes.values())
+        }
+    return frozenset(
+        value
+        for value in stored - running
+        if _is_float(value) and is_weight(network, value, network.read(value))
+    )
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is None or value.dtype.is_floating_point()
+
+
+def _floating(value: ir.Value, mode: Mode) -> torch.dtype | None:
+    """The type to hold an input in, None for what is no float."""
+    if value.dtype is None or not value.dtype.is_floating_point():
+        return None
+    return mode.computed(torch.from_numpy(value.dtype.numpy().type(0).reshape(1)).dtype)
+
+
+def _read(plan: Plan) -> frozenset[int]:
+    reads = set(plan.outputs)
+    for step in plan.steps:
+        reads |= step_reads(step)
+    return frozenset(reads)
+
+
+def _name(value: ir.Value | None, number: int, taken: set[str]) -> str:
+    name = (value.name or "" if value is not None else "").replace(".", "/") or f"fixed/{number}"
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
