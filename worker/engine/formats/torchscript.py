@@ -36,6 +36,8 @@ from worker.engine.formats.torch_record import record
 from worker.engine.formats.torch_recurrent import restore_parameters
 from worker.engine.formats.torch_rewrite import rewrite
 from worker.engine.formats.torch_signature import Argument, arguments_of, examples, flattened
+from worker.engine.formats.torch_trainable import TorchscriptTrainable, tie
+from worker.engine.formats.trainable import Trainable
 
 _APART = "so its layers are seen without their neighbours: they are scored as if these were all alike"
 _PACKED = "the weights are packed inside quantised operators, where they cannot be pruned"
@@ -183,6 +185,17 @@ class TorchscriptNetwork(Network):
         path.write_bytes(rewrite(written, self._names, cuts, self._examples))
         written.unlink()
         return TorchscriptNetwork(path, replace(self._options, scratch=directory))
+
+    def trainable(self, device: str = "cpu") -> Trainable:
+        """The module with the weights as they are written now, on that device."""
+        if not self._examples:
+            raise InvalidRecipeError(f"the module cannot be trained: {self.structure_warning}")
+        with tempfile.TemporaryDirectory(prefix="trained-", dir=self._scratch) as scratch:
+            self.save(Path(scratch) / "now.pt")
+            module = load_module(Path(scratch) / "now.pt", device)
+        tie(module, self._names)
+        arguments = arguments_of(module, self._options.inputs)
+        return TorchscriptTrainable(self, module, arguments, self._stored, self._examples)
 
     def _cuts(self, edits: Sequence[Edit]) -> dict[str, Mapping[int, Array]]:
         """What is left of each tensor of the archive. InvalidRecipeError where its readers disagree."""
