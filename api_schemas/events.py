@@ -15,6 +15,7 @@ class EventType(StrEnum):
     PROGRESS = "progress"  # data: {done, total, unit}
     METRIC = "metric"  # data: {name, value, step?}
     WARNING = "warning"  # data: {message}
+    CHECKPOINT = "checkpoint"  # data: {action: "saved" | "resumed", size_bytes}; a child says {file}
 
 
 class Event(Answer):

@@ -136,6 +136,7 @@ class Job(Answer):
     dataset_id: DatasetId | None = None
     recipe: Recipe
     metadata: dict[str, str] = {}
+    checkpoint_at: datetime | None = None
     error: JobError | None = None
     summary: Summary | None = None
     links: Links
@@ -191,11 +192,23 @@ class Validation(Plan):
     error: JobError | None = None
 
 
+class CheckpointOrder(Answer):
+    """How a child saves where it has come to, and what the attempt before it saved, if it did.
+
+    Checkpoints are written into `folder`, at most one per `interval_seconds`, and announced by events.
+    """
+
+    folder: str
+    interval_seconds: float
+    most_bytes: int
+    saved: str | None = None
+
+
 class ChildOrder(Answer):
     """What the supervisor hands its child: one job, as files in the child's own directory.
 
-    Paths are relative to that directory. `model` and `dataset` are read only. `sandbox` says what confines
-    the child, for the report.
+    Paths are relative to that directory. `model`, `dataset` and the saved checkpoint are read only.
+    `sandbox` says what confines the child, for the report. Without `checkpoints` none are saved.
     """
 
     kind: Literal["prune", "inspect", "plan"]
@@ -208,6 +221,7 @@ class ChildOrder(Answer):
     device: str | None = None
     threads: int | None = None
     sandbox: str = "off"
+    checkpoints: CheckpointOrder | None = None
 
 
 class ChildResult(Answer):

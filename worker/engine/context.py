@@ -21,7 +21,7 @@ def silent(_event: ChildEvent) -> None:
 
 
 def quietly(context: "Context") -> "Context":
-    """The same surroundings for something that is tried out: no events, times, warnings or checkpoints kept."""
+    """The same surroundings for something that is tried out: no event, time, warning, checkpoint."""
     return replace(context, emit=silent, warnings=[], times=[], checkpoints=Checkpoints())
 
 
@@ -48,17 +48,18 @@ class Context:
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
-        """Tell that a stage has begun, and keep how long it took."""
+        """Tell that a stage has begun, and keep how long it took. Its checkpoints are its own."""
         self.emit(ChildEvent(type=EventType.STAGE, data={"stage": stage.value}))
         begun = time.perf_counter()
         try:
-            yield
+            with self.checkpoints.scope(stage.value):
+                yield
         finally:
             self._release()
             self.times.append(StageTime(stage=stage.value, seconds=time.perf_counter() - begun))
 
     def progress(self, done: int, total: int, unit: str) -> None:
-        """Steps of the present stage. May be called at every step: what is told is paced, the last always is."""
+        """Steps of the present stage. May be called at every step: telling is paced, and the last is told."""
         data = {"done": done, "total": total, "unit": unit}
         self._paced("", ChildEvent(type=EventType.PROGRESS, data=data))
 

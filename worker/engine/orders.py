@@ -3,13 +3,18 @@
 This is all that the sandboxed child and the command line know of the engine.
 """
 
+import hashlib
 import logging
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from api_schemas.errors import ErrorCode, JobError
 from api_schemas.jobs import ChildOrder, ChildResult
 from worker.engine import pipeline
+from worker.engine.checkpoint import Checkpoints
 from worker.engine.context import Context, Emit
 from worker.engine.errors import EngineError, InvalidRecipeError
 from worker.engine.pipeline import Source
@@ -79,4 +84,41 @@ def _context(order: ChildOrder, directory: Path, emit: Emit) -> Context:
         threads=order.threads or 1,
         sandbox=order.sandbox,
         job_id=order.job_id,
+        checkpoints=_checkpoints(order, directory, emit),
     )
+
+
+def _checkpoints(order: ChildOrder, directory: Path, emit: Emit) -> Checkpoints:
+    given = order.checkpoints
+    if given is None:
+        return Checkpoints()
+
+    @cache
+    def identity() -> Mapping[str, str]:
+        return _identity(order, directory)
+
+    return Checkpoints(
+        directory / given.folder,
+        saved=None if given.saved is None else directory / given.saved,
+        identity=identity,
+        emit=emit,
+        interval_seconds=given.interval_seconds,
+        most_bytes=given.most_bytes,
+    )
+
+
+def _identity(order: ChildOrder, directory: Path) -> Mapping[str, str]:
+    """What a checkpoint has to agree on with the work it is used for."""
+    files = {"model": order.model} | ({} if order.dataset is None else {"dataset": order.dataset})
+    asked = order.model_dump_json(include={"job_id", "kind", "recipe", "inputs"})
+    digests = {name: _digest(directory / path) for name, path in files.items()}
+    return {
+        "order": hashlib.sha256(asked.encode()).hexdigest(),
+        **digests,
+        **{package: version(package) for package in ("lookahead-compression", "torch")},
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
