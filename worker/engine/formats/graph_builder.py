@@ -1,7 +1,7 @@
 """From a structure to a plan: places for values, calls with their attributes read, functions put in line."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import onnx_ir as ir
@@ -12,7 +12,7 @@ from worker.engine.errors import InvalidModelError, InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.formats.graph_plan import Plan, Step
 from worker.engine.formats.graph_tensors import to_torch
-from worker.engine.formats.operators import Call, Implementation, Sizes, find
+from worker.engine.formats.operators import Call, Sizes, find
 from worker.engine.formats.operators.call import Mode
 from worker.engine.formats.operators.registry import FIRST_OPSET
 from worker.engine.formats.operators.sizes import sizes_of
@@ -26,7 +26,7 @@ _UNFOLDED = frozenset(
 @final
 @dataclass(frozen=True)
 class Place:
-    """Where a value lies in the frame; `sizes` is where it lies as host integers, if it is fixed and small."""
+    """Where a value lies in the frame; `sizes`: where it lies as host integers, if fixed and small."""
 
     number: int
     sizes: int | None = None
@@ -54,7 +54,7 @@ class Scope:
 
 @final
 class Builder:
-    """Makes the plan of a network's main graph. What it needs stored is in `stored` and `frame` afterwards."""
+    """Makes the plan of a network's main graph. What it needs is in `stored` and `frame` then."""
 
     def __init__(self, network: Network, mode: Mode, trained: frozenset[ir.Value]) -> None:
         self._network, self._mode, self._trained = network, mode, trained
@@ -106,14 +106,8 @@ class Builder:
     def _inlined(self, function: ir.Function, node: ir.Node, scope: Scope) -> list[Step]:
         """The steps of a function of the file, in place of a call of it."""
         opsets = {_domain(name): version for name, version in function.opset_imports.items()}
-        given = {name: _resolved(attribute, scope) for name, attribute in node.attributes.items()}
-        defaults = {
-            name: attribute for name, attribute in function.attributes.items() if attribute.value is not None
-        }
-        attributes = defaults | {
-            name: attribute for name, attribute in given.items() if attribute is not None
-        }
-        inner = Scope(opsets, attributes)
+        defaults = {name: one for name, one in function.attributes.items() if one.value is not None}
+        inner = Scope(opsets, defaults | _resolved(node, scope))
         for index, value in enumerate(function.inputs):
             operand = node.inputs[index] if index < len(node.inputs) else None
             inner.places[value] = Place(0) if operand is None else self._place(operand, scope)
@@ -135,18 +129,18 @@ class Builder:
                 self._new(value, scope)
             return []
         operands = tuple(self._operand(value, scope, found.sizes) for value in node.inputs)
-        attributes = {name: _resolved(attribute, scope) for name, attribute in node.attributes.items()}
+        attributes = _resolved(node, scope)
         bodies = {
             name: self._body(attribute.as_graph(), Scope(scope.opsets, scope.attributes, scope))
             for name, attribute in attributes.items()
-            if attribute is not None and attribute.type == ir.AttributeType.GRAPH
+            if attribute.type == ir.AttributeType.GRAPH
         }
         call = self._call(node, opset, attributes)
         results = tuple(self._new(value, scope).number for value in node.outputs)
         step = Step(found.function, call, found.sizes, operands, results, bodies=bodies)
         return [] if self._folded(step, node, scope) else [step]
 
-    def _call(self, node: ir.Node, opset: int, attributes: Mapping[str, ir.Attr | None]) -> Call:
+    def _call(self, node: ir.Node, opset: int, attributes: Mapping[str, ir.Attr]) -> Call:
         wanted = tuple(bool(value.name) for value in node.outputs)
         return Call(
             operator=node.op_type,
@@ -156,11 +150,7 @@ class Builder:
             outputs=max((index + 1 for index, some in enumerate(wanted) if some), default=0),
             wanted=wanted,
             mode=self._mode,
-            attributes={
-                name: self._attribute(attribute)
-                for name, attribute in attributes.items()
-                if attribute is not None
-            },
+            attributes={name: self._attribute(attribute) for name, attribute in attributes.items()},
         )
 
     def _attribute(self, attribute: ir.Attr) -> Any:
@@ -216,10 +206,10 @@ class Builder:
 
     def _referred(self, value: ir.Value, node: ir.Node, scope: Scope) -> Place:
         """A Constant that is an attribute of the function's call."""
-        (attribute,) = (_resolved(one, scope) for one in node.attributes.values())
-        if attribute is None:
+        resolved = list(_resolved(node, scope).values())
+        if len(resolved) != 1:
             raise InvalidModelError(f"{node.name!r} is a constant without a value")
-        content = self._attribute(attribute)
+        content = self._attribute(resolved[0])
         if not isinstance(content, Tensor):
             content = torch.tensor(content)
             content = self._on_device(content.float() if content.is_floating_point() else content)
@@ -232,12 +222,15 @@ class Builder:
 
     def _with_sizes(self, number: int) -> Place:
         sizes = sizes_of(self.stored[number]) if number in self._fixed else None
-        return Place(number, None if sizes is None else self._empty(sizes))
+        if sizes is None:
+            return Place(number)
+        place = Place(number, self._empty(sizes))
+        self._fixed.add(len(self.frame) - 1)
+        return place
 
     def _folded(self, step: Step, node: ir.Node, scope: Scope) -> bool:
         """Compute once what depends on stored tensors alone that nobody trains."""
-        sizes = {number for number, content in enumerate(self.frame) if content is not None}
-        if node.op_type in _UNFOLDED or not set(step.operands) <= self._fixed | sizes:
+        if node.op_type in _UNFOLDED or not self._fixed.issuperset(step.operands):
             return False
         frame = list(self.frame)
         for number in step.operands:
@@ -249,7 +242,7 @@ class Builder:
             if isinstance(made, Sizes):
                 made = made.tensor(self._mode.device)
             if not isinstance(made, Tensor):
-                return False
+                continue
             self.stored[number] = made
             self._fixed.add(number)
             scope.places[value] = self._with_sizes(number)
@@ -269,8 +262,10 @@ def _is_constant(value: ir.Value) -> bool:
     return value.is_initializer() if node is None else _is_stored(node)
 
 
-def _resolved(attribute: ir.Attr, scope: Scope) -> ir.Attr | None:
-    """The attribute, or what the function's caller gave for it; None where that gave nothing."""
-    if not attribute.is_ref():
-        return attribute
-    return scope.attributes.get(attribute.ref_attr_name or "")
+def _resolved(node: ir.Node, scope: Scope) -> dict[str, ir.Attr]:
+    """The node's attributes; one that refers to a parameter of the function is what the caller gave."""
+    found = {
+        name: scope.attributes.get(one.ref_attr_name or "") if one.is_ref() else one
+        for name, one in node.attributes.items()
+    }
+    return {name: attribute for name, attribute in found.items() if attribute is not None}

@@ -33,7 +33,7 @@ class GraphModule(nn.Module):
         trained = _weights(network, running)
         builder = Builder(network, self._mode, trained | running)
         plan = builder.main()
-        self._plan = with_deaths(plan, frozenset(builder.stored))
+        self._plan = with_deaths(plan)
         self._frame = builder.frame
         self._places = builder.places
         inputs = [value for value in structure.graph.inputs if not value.is_initializer()]

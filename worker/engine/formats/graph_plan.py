@@ -84,12 +84,13 @@ def step_reads(step: Step) -> set[int]:
     return set(step.operands).union(*(body.reads() for body in step.bodies.values())) - {0}
 
 
-def with_deaths(plan: Plan, keep: frozenset[int]) -> Plan:
-    """The plan with every place emptied after its last reader, but for outputs and those to keep."""
-    mine = set(plan.inputs).union(*(step.results for step in plan.steps)) - set(plan.outputs) - keep - {0}
+def with_deaths(plan: Plan) -> Plan:
+    """The plan with every place that it fills emptied after its last reader, but for outputs."""
+    mine = set(plan.inputs).union(*(step.results for step in plan.steps)) - set(plan.outputs) - {0}
     steps: list[Step] = []
     for step in reversed(plan.steps):
         dead = (step_reads(step) | set(step.results)) & mine
         mine -= dead
-        steps.append(replace(step, dead=tuple(sorted(dead))))
+        bodies = {name: with_deaths(body) for name, body in step.bodies.items()}
+        steps.append(replace(step, dead=tuple(sorted(dead)), bodies=bodies))
     return replace(plan, steps=tuple(reversed(steps)))

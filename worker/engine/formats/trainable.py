@@ -24,7 +24,7 @@ class Trainable(abc.ABC):
 
     @abc.abstractmethod
     def batch_norm(self, *, training: bool) -> None:
-        """Normalise by each batch's own statistics, updating the running ones, or by those stored (default)."""
+        """Normalise by each batch's own statistics, updating the running ones, or by the stored (default)."""
 
     @abc.abstractmethod
     def store(self) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worker.engine.formats.operators.sizes import Sizes
 
-#: What an edge of the graph carries: a tensor, host integers, a sequence of tensors, nothing (optional input).
+#: What an edge of the graph carries: a tensor, host integers, a sequence, nothing (optional input).
 Value = Tensor | Sizes | list[Any] | None
 Body = Callable[..., tuple[Any, ...]]
 

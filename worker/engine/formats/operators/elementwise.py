@@ -13,7 +13,7 @@ from worker.engine.formats.operators.sizes import Sizes
 
 
 def arithmetic(call: Call, function: Callable[[Any, Any], Any], a: Value, b: Value) -> Value:
-    """A function of two operands: on the host where both are host integers that broadcast, else on tensors."""
+    """A function of two operands: on the host where both are host integers, else on tensors."""
     if isinstance(a, Sizes) and isinstance(b, Sizes):
         length = max(len(a), len(b))
         left = a.values * length if len(a) == 1 else a.values
