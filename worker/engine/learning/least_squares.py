@@ -1,0 +1,137 @@
+"""Ridge regression of many outputs at once, each on a support of its own.
+
+Row r of the answer minimises ‖y_r − X w‖² + λ‖w − w₀‖² over w that are zero outside the row's support; only
+the Gram matrix XᵀX and the products Xᵀy are needed. Rows of equal support share one factorisation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+#: Bytes of Gram matrices that are factorised at once.
+_AT_ONCE = 2**27
+#: Least damping, relative to the mean of the diagonal: below it rounding decides.
+_LEAST = 1e-9
+
+
+@dataclass(frozen=True)
+class Problem:
+    """XᵀX (groups, columns, columns), Xᵀy (groups, columns, outputs), where weights may stand and what they
+    are drawn to, both (groups, outputs, columns)."""
+
+    gram: torch.Tensor
+    cross: torch.Tensor
+    support: torch.Tensor
+    toward: torch.Tensor
+
+    def damping(self, relative: float) -> torch.Tensor:
+        """λ of each group: so many times the mean of its Gram matrix' diagonal."""
+        mean = self.gram.diagonal(dim1=1, dim2=2).mean(dim=1)
+        return mean.clamp_min(0.0) * max(relative, _LEAST)
+
+
+def solve(problem: Problem, relative: float) -> torch.Tensor:
+    """The weights (groups, outputs, columns), zero outside the support. Rows that cannot be solved (nothing
+    but zeros came in, or the arithmetic broke down) stay at `toward`."""
+    found = torch.where(problem.support, problem.toward, 0.0).double()
+    damping = problem.damping(relative)
+    for group in range(found.shape[0]):
+        if damping[group] <= 0:
+            continue
+        supports, owner = torch.unique(problem.support[group], dim=0, return_inverse=True)
+        counts = torch.bincount(owner, minlength=len(supports))
+        for number in torch.nonzero(counts > 1).flatten().tolist():
+            _shared(problem, damping, found, group, torch.nonzero(owner == number).flatten())
+    for groups, outputs in _batches(problem, damping):
+        _separate(problem, damping, found, groups, outputs)
+    return found
+
+
+def inverse_diagonal(gram: torch.Tensor, relative: float) -> torch.Tensor:
+    """Diagonal of (XᵀX + λI)⁻¹, (groups, columns); λ is `relative` times the mean of XᵀX's diagonal.
+
+    Columns that are zero throughout get infinity: their weights cost nothing.
+    """
+    mean = gram.diagonal(dim1=1, dim2=2).mean(dim=1, keepdim=True)
+    damped = gram + torch.diag_embed((mean * max(relative, _LEAST)).expand(-1, gram.shape[1]))
+    dead = gram.diagonal(dim1=1, dim2=2) <= 0
+    damped = damped + torch.diag_embed(dead.to(gram.dtype))
+    inverse: torch.Tensor = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    return inverse.diagonal(dim1=1, dim2=2).masked_fill(dead, torch.inf)
+
+
+def _shared(
+    problem: Problem, damping: torch.Tensor, found: torch.Tensor, group: int, rows: torch.Tensor
+) -> None:
+    """Rows with one support: one factorisation, as many right-hand sides."""
+    columns = torch.nonzero(problem.support[group, rows[0]]).flatten()
+    if not len(columns):
+        return
+    gram = problem.gram[group][columns][:, columns].clone()
+    gram.diagonal().add_(damping[group])
+    factor, broken = torch.linalg.cholesky_ex(gram)
+    toward = problem.toward[group][rows][:, columns].double()
+    right = problem.cross[group][columns][:, rows] + damping[group] * toward.mT
+    if not broken.item():
+        found[group, rows[:, None], columns[None, :]] = torch.cholesky_solve(right, factor).mT
+
+
+def _batches(problem: Problem, damping: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Rows (group, output) whose support is theirs alone, similar widths together, in pieces that fit."""
+    alone = [
+        (group, row)
+        for group in range(problem.support.shape[0])
+        if damping[group] > 0
+        for row in _alone(problem.support[group])
+    ]
+    if not alone:
+        return
+    pairs = torch.tensor(alone)
+    widths = problem.support[pairs[:, 0], pairs[:, 1]].sum(dim=1)
+    order = torch.argsort(widths, stable=True)
+    order = order[widths[order] > 0]
+    for start, stop in _pieces([int(width) for width in widths[order]]):
+        piece = pairs[order[start:stop]]
+        yield piece[:, 0], piece[:, 1]
+
+
+def _pieces(widths: list[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of ascending widths whose matrices, padded to the last, take no more than `_AT_ONCE` bytes."""
+    start = 0
+    while start < len(widths):
+        stop = start + 1
+        while stop < len(widths) and (stop + 1 - start) * 8 * widths[stop] ** 2 <= _AT_ONCE:
+            stop += 1
+        yield start, stop
+        start = stop
+
+
+def _alone(support: torch.Tensor) -> list[int]:
+    _, owner, counts = torch.unique(support, dim=0, return_inverse=True, return_counts=True)
+    rows: list[int] = torch.nonzero(counts[owner] == 1).flatten().tolist()
+    return rows
+
+
+def _separate(
+    problem: Problem, damping: torch.Tensor, found: torch.Tensor, groups: torch.Tensor, outputs: torch.Tensor
+) -> None:
+    """Rows with supports of their own: as many factorisations, padded to one width with ones."""
+    support = problem.support[groups, outputs]
+    width = int(support.sum(dim=1).max())
+    columns = torch.argsort(support.to(torch.uint8), dim=1, descending=True, stable=True)[:, :width]
+    there = support.gather(1, columns)
+    both = there[:, :, None] & there[:, None, :]
+    device = problem.gram.device
+    place = groups.to(device)[:, None, None]
+    gram = problem.gram[place, columns[:, :, None], columns[:, None, :]] * both
+    own = damping[groups.to(device)]
+    gram.diagonal(dim1=1, dim2=2).add_(torch.where(there, own[:, None], 1.0))
+    factor, broken = torch.linalg.cholesky_ex(gram)
+    toward = problem.toward[groups, outputs].gather(1, columns).double()
+    right = problem.cross[groups[:, None], columns, outputs[:, None]] + own[:, None] * toward
+    solved = torch.cholesky_solve((right * there)[:, :, None], factor).squeeze(2)
+    good = there & (broken == 0)[:, None]
+    rows = found[groups, outputs]
+    rows.scatter_(1, columns, torch.where(good, solved, rows.gather(1, columns)))
+    found[groups, outputs] = rows
