@@ -17,8 +17,9 @@ from worker.engine.errors import InvalidModelError
 from worker.engine.formats.archives import pack
 from worker.engine.formats.base import Array, Format, LoadOptions, Network, Runner
 from worker.engine.formats.edits import Edit
+from worker.engine.formats.filled import filled, mark_whole, shrunk_fills, store_whole
 from worker.engine.formats.memory import kept
-from worker.engine.formats.onnx_files import DataRange, OnnxFiles, check, parse, unpack
+from worker.engine.formats.onnx_files import DataRange, OnnxFiles, check, parse, serialized, unpack
 from worker.engine.formats.onnx_rewrite import rewrite
 from worker.engine.formats.onnx_runner import OnnxRunner
 from worker.engine.formats.onnx_tensors import array_of, put, stored_tensors
@@ -43,6 +44,8 @@ class OnnxNetwork(Network):
         self.file = files.model
         self._shared, self._scratch = _overlapped(ranges), scratch
         self._written: dict[int, Array] = {}
+        #: Numbers of ConstantOfShape nodes that must become whole tensors.
+        self._whole: set[int] = set()
         self.producer = (
             " ".join(filter(None, map(_text, (proto.producer_name, proto.producer_version)))) or None
         )
@@ -55,7 +58,7 @@ class OnnxNetwork(Network):
 
     def read(self, value: ir.Value) -> Array:
         """The tensor in its own dtype; external data is mapped. KeyError when nothing is stored."""
-        tensor = stored_tensor(value)
+        tensor, shape = _held(value)
         if tensor is None:
             return plain_constant(value)
         number = _number(tensor)
@@ -63,7 +66,8 @@ class OnnxNetwork(Network):
             return self._written[number]
         if number is not None and number in self._ranges:
             return self._mapped(tensor, self._ranges[number])
-        return tensor.numpy()
+        array = tensor.numpy()
+        return array if array.shape == shape else np.broadcast_to(array.reshape(()), shape)
 
     def _mapped(self, tensor: ir.TensorProtocol, where: DataRange) -> Array:
         if not where.length:
@@ -74,7 +78,7 @@ class OnnxNetwork(Network):
 
     def writable(self, value: ir.Value) -> bool:
         """True for dense numeric tensors of the file that share no bytes with another."""
-        tensor = stored_tensor(value)
+        tensor, _ = _held(value)
         if tensor is None or tensor.dtype == ir.DataType.STRING:
             return False
         number = _number(tensor)
@@ -82,12 +86,14 @@ class OnnxNetwork(Network):
 
     def write(self, value: ir.Value, array: Array) -> None:
         """Replace the tensor. ValueError when shape or dtype differ or the value is not writable."""
-        tensor = stored_tensor(value)
+        tensor, shape = _held(value)
         number = None if tensor is None else _number(tensor)
         if tensor is None or number is None or not self.writable(value):
             raise ValueError(f"{value.name!r} cannot be written")
-        if array.shape != tensor.shape.numpy() or array.dtype != tensor.dtype.numpy():
+        if array.shape != shape or array.dtype != tensor.dtype.numpy():
             raise ValueError(f"{value.name!r} is of another shape or type than {array.dtype}{array.shape}")
+        if filled(value) is not None:
+            self._whole.add(number)
         self._written[number] = kept(array, self._scratch)
 
     def save(self, path: Path) -> None:
@@ -110,13 +116,13 @@ class OnnxNetwork(Network):
                 external_data_helper.load_external_data_for_tensor(tensor, str(self._files.directory))
                 tensor.ClearField("external_data")
                 tensor.data_location = TensorProto.DEFAULT
-            if number in self._written:
-                put(tensor, self._written[number])
-        rewrite(proto, self.structure, edits)
+            self._put(number, tensor)
+        store_whole(proto)
+        rewrite(proto, self.structure, shrunk_fills(edits))
         path = directory / self._files.model.name
         location = next(iter(dict.fromkeys(where.location for where in self._ranges.values())), None)
         if location is None:
-            path.write_bytes(proto.SerializeToString(deterministic=True))
+            path.write_bytes(serialized(proto))
         else:
             onnx.save_model(proto, path, save_as_external_data=True, location=location, size_threshold=1024)
         return OnnxFormat().load(path, LoadOptions(scratch=directory))
@@ -156,8 +162,16 @@ class OnnxNetwork(Network):
         proto = parse(self._files)
         for number, tensor in enumerate(stored_tensors(proto)):
             if number in inline:
-                put(tensor, inline[number])
-        path.write_bytes(proto.SerializeToString(deterministic=True))
+                self._put(number, tensor)
+        store_whole(proto)
+        path.write_bytes(serialized(proto))
+
+    def _put(self, number: int, tensor: TensorProto) -> None:
+        """Carry what was written to a tensor into the file's message."""
+        if number in self._whole:
+            mark_whole(tensor, self._written[number])
+        elif number in self._written:
+            put(tensor, self._written[number])
 
 
 @final
@@ -260,6 +274,16 @@ def stored_tensor(value: ir.Value) -> ir.TensorProtocol | None:
     if attribute is None or attribute.type != ir.AttributeType.TENSOR:
         return None
     return attribute.as_tensor()
+
+
+def _held(value: ir.Value) -> tuple[ir.TensorProtocol | None, tuple[int, ...]]:
+    """What the file stores behind a value, and the value's shape: the tensor, or the one number of a
+    ConstantOfShape."""
+    fill = filled(value)
+    if fill is not None:
+        return fill.number, fill.shape
+    tensor = stored_tensor(value)
+    return tensor, () if tensor is None else tuple(tensor.shape.numpy())
 
 
 def _attribute_of_constant(node: ir.Node | None) -> ir.Attr | None:

@@ -74,6 +74,15 @@ def parse(files: OnnxFiles) -> onnx.ModelProto:
     return model
 
 
+def serialized(model: onnx.ModelProto) -> bytes:
+    """The bytes of a model file, the same for the same model. TooLargeError over what a message can be."""
+    if model.ByteSize() > _MOST_PROTO:
+        raise TooLargeError(
+            "the result would be an ONNX file of over 2 GiB", hint="save the model with external data"
+        )
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def check(model: onnx.ModelProto, files: OnnxFiles, options: LoadOptions) -> dict[int, DataRange]:
     """Everything that is refused before a runtime sees the model; returns the external data by tensor number.
 

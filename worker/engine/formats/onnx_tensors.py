@@ -10,6 +10,7 @@ from onnx import TensorProto
 
 from worker.engine.errors import InvalidModelError, TooLargeError
 from worker.engine.formats.base import Array
+from worker.engine.formats.filled import filled_bytes
 
 _MOST_BYTES = 2**62
 #: What a string costs at least: its pointer.
@@ -79,25 +80,40 @@ def check_tensors(model: onnx.ModelProto, limit: int) -> None:
             raise TooLargeError(f"the model's tensors take over {limit} bytes when loaded")
         if tensor.data_location != TensorProto.EXTERNAL and _held_bytes(tensor) != size:
             raise InvalidModelError(f"tensor {_short(tensor)} does not hold as much data as its shape says")
+    total += sum(map(filled_bytes, _all_graphs(model)))
+    if total > limit:
+        raise TooLargeError(f"the model's ConstantOfShape nodes make over {limit} bytes of tensors")
     for sparse in _all_sparse(model):
         total += min(math.prod(max(size, 0) for size in sparse.dims) * 4, _MOST_BYTES)
         if total > limit:
             raise TooLargeError(f"the model's sparse tensors take over {limit} bytes when loaded")
 
 
-def _all_sparse(model: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
+def _all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The graph and the bodies in its nodes and in those of functions."""
     graphs = [model.graph]
     nodes = [node for function in model.functions for node in function.node]
     while graphs or nodes:
         if graphs:
             graph = graphs.pop()
-            yield from graph.sparse_initializer
+            yield graph
             nodes.extend(graph.node)
         while nodes:
             for attribute in nodes.pop().attribute:
-                yield from _sparse(attribute)
                 graphs.extend([attribute.g] if attribute.HasField("g") else [])
                 graphs.extend(attribute.graphs)
+
+
+def _all_sparse(model: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
+    for graph in _all_graphs(model):
+        yield from graph.sparse_initializer
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from _sparse(attribute)
+    for function in model.functions:
+        for node in function.node:
+            for attribute in node.attribute:
+                yield from _sparse(attribute)
 
 
 def _held_bytes(tensor: TensorProto) -> int:

@@ -11,7 +11,7 @@ from worker.engine.formats.base import Network
 from worker.engine.graph import rules as _rules  # noqa: F401  (registers every rule)
 from worker.engine.graph import weights
 from worker.engine.graph.analysis import Graph
-from worker.engine.graph.constants import is_constant_node
+from worker.engine.graph.constants import is_constant_node, is_stored
 from worker.engine.graph.layer import Layer, LayerUse, Refused
 from worker.engine.graph.shapes import Shapes, infer_shapes
 from worker.engine.graph.trace import Trace, label, rule_for
@@ -42,7 +42,7 @@ def build(network: Network, inputs: InputSpecs | None = None) -> Graph:
 
 def _walk(graph: ir.Graph, trace: Trace) -> None:
     for node in graph:
-        if is_constant_node(node):
+        if is_constant_node(node) or (node.outputs and is_stored(node.outputs[0])):
             continue
         for body in _bodies(node):
             _walk(body, trace)
@@ -158,9 +158,10 @@ class _Names:
 
 
 def constants_in(structure: ir.Model) -> Iterable[ir.Value]:
-    """Every stored tensor of the structure, subgraphs included: initializers and Constant outputs."""
+    """Every stored tensor of the structure, subgraphs included: initializers, then what Constant nodes and
+    ConstantOfShape nodes of stored shape give."""
     for graph in structure.graphs():
         yield from graph.initializers.values()
         for node in graph:
-            if is_constant_node(node):
+            if is_constant_node(node) or (node.outputs and is_stored(node.outputs[0])):
                 yield node.outputs[0]

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from worker.engine.formats.base import Array, Network
+from worker.engine.formats.filled import filled
 from worker.engine.graph.shapes import Shapes
 from worker.engine.graph.views import Quantization, Reshape, WeightView, transposed
 
@@ -20,6 +21,14 @@ _RESHAPING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 def is_constant_node(node: ir.Node) -> bool:
     """True for a Constant node of the standard domain."""
     return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+
+
+def is_stored(value: ir.Value) -> bool:
+    """True for a tensor that stands in the file: an initializer, a Constant, or a shape and one number."""
+    node = value.producer()
+    return (
+        value.is_initializer() or (node is not None and is_constant_node(node)) or filled(value) is not None
+    )
 
 
 def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
@@ -36,18 +45,16 @@ class Constants:
         self._known: dict[ir.Value, Array | None] = {}
 
     def is_stored(self, value: ir.Value | None) -> bool:
-        """True for a tensor that stands in the file: initializer or Constant."""
-        if value is None:
-            return False
-        node = value.producer()
-        return value.is_initializer() or (node is not None and is_constant_node(node))
+        """True for a tensor that stands in the file."""
+        return value is not None and is_stored(value)
 
     def view(self, value: ir.Value | None) -> WeightView | None:
         """The stored tensor behind an operand, or None when the operand is computed from data."""
         if value is None:
             return None
         if self.is_stored(value):
-            shape = self._shapes.of(value)
+            found = filled(value)
+            shape = self._shapes.of(value) if found is None else found.shape
             if shape is None or any(size is None for size in shape):
                 return None
             return WeightView(value, tuple(size for size in shape if size is not None))

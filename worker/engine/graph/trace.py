@@ -103,7 +103,7 @@ class Trace:
 
     def is_constant(self, value: ir.Value | None) -> bool:
         """True when the value does not depend on the model's inputs, as far as can be told."""
-        if value is None or value in self._maps:
+        if value is None or isinstance(self._maps.get(value), ChannelMap):
             return False
         return self.constants.view(value) is not None or self.constants.array(value) is not None
 
