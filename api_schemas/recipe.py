@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from api_schemas.base import Answer, Request
 
 Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Points = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Sparsity = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 AXES = ("criterion", "granularity", "allocation", "schedule", "apply", "recovery")
@@ -42,7 +43,7 @@ class Target(Request):
     macs: Ratio | None = None
     size_bytes: Ratio | None = None
     latency: Ratio | None = None
-    accuracy_drop: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
+    accuracy_drop: Points | None = None
 
     @model_validator(mode="after")
     def _one_unit(self) -> Self:
@@ -55,6 +56,17 @@ class Target(Request):
     def unit(self) -> str:
         """The name of the unit that was given."""
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+
+class Sweep(Request):
+    """Several targets in one job. Each is carried out on the upload and measured; one file is handed out.
+
+    That is the file with the fewest numbers other than zero; with `accuracy_drop`, which needs labelled data,
+    among those that lost no more than so many points.
+    """
+
+    targets: Annotated[list[Target], Field(min_length=2, max_length=20)]
+    accuracy_drop: Points | None = None
 
 
 class LayerOverride(Request):
@@ -91,10 +103,17 @@ class RecipeRequest(Request):
     apply: PartSpec | None = None
     recovery: PartSpec | None = None
     target: Target | None = None
+    sweep: Sweep | None = None
     exclude: Globs = []
     layers: Annotated[dict[str, LayerOverride], Field(max_length=100_000)] = {}
     seed: Seed = 0
     output: OutputSpec = OutputSpec()
+
+    @model_validator(mode="after")
+    def _target_or_sweep(self) -> Self:
+        if self.target is not None and self.sweep is not None:
+            raise ValueError("a recipe has a target or a sweep over several, not both")
+        return self
 
 
 class Recipe(Answer):
@@ -110,6 +129,7 @@ class Recipe(Answer):
     apply: PartSpec
     recovery: PartSpec
     target: Target | None = None
+    sweep: Sweep | None = None
     exclude: list[str] = []
     layers: dict[str, LayerOverride] = {}
     seed: int = 0
@@ -142,7 +162,7 @@ def resolve(request: RecipeRequest, presets: Mapping[str, Mapping[str, Any]]) ->
         spec = preset.get(axis, {"name": _default(axis, parts)})
         parts[axis] = given if given is not None else PartSpec.model_validate(spec)
     kept = request.model_dump(
-        include={"preset", "target", "exclude", "layers", "seed", "output"}, exclude_none=True
+        include={"preset", "target", "sweep", "exclude", "layers", "seed", "output"}, exclude_none=True
     )
     return Recipe.model_validate({**kept, **parts})
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from api_schemas.base import Answer
 from api_schemas.jobs import Refusal, Summary
 from api_schemas.models import ModelFormat, TensorInfo
-from api_schemas.recipe import Recipe
+from api_schemas.recipe import Recipe, Target
 
 REPORT_VERSION = 1
 
@@ -151,6 +151,30 @@ class TargetProbe(Answer):
     figure: float
 
 
+class SweepPoint(Answer):
+    """One target of a sweep, carried out and measured; `error` says why not where it could not be.
+
+    On the `front` is a point that no other beats in non-zero parameters without losing quality: accuracy, or,
+    without labels, the cosine between outputs. `chosen` is the file that was handed out.
+    """
+
+    target: Target
+    error: str | None = None
+    sha256: str | None = None
+    sparsity: float | None = None
+    parameters: int | None = None
+    nonzero: int | None = None
+    macs_effective: int | None = None
+    size_bytes: int | None = None
+    compressed_bytes: int | None = None
+    latency_ms: float | None = None
+    accuracy: float | None = None
+    lower_is_better: bool = False
+    output_cosine: float | None = None
+    front: bool = False
+    chosen: bool = False
+
+
 class Report(Answer):
     """Everything asked, done, checked and measured.
 
@@ -170,6 +194,7 @@ class Report(Answer):
     target_requested: float | None = None
     target_achieved: float | None = None
     target_probes: list[TargetProbe] = []
+    sweep: list[SweepPoint] = []
     prunable_parameters: int
     summary: Summary
     before: FileReport

@@ -15,7 +15,7 @@ from api_schemas.datasets import TARGETS
 from api_schemas.errors import FieldError
 from api_schemas.jobs import InputSpec, InputSpecs, JobOptions
 from api_schemas.models import Inspection, ModelFormat
-from api_schemas.recipe import AXES, PartSpec, Recipe, RecipeRequest, resolve
+from api_schemas.recipe import AXES, PartSpec, Recipe, RecipeRequest, Target, resolve
 from service.errors import (
     InvalidModelError,
     InvalidRequestError,
@@ -105,6 +105,8 @@ def _check_target(recipe: Recipe, catalogue: Catalogue) -> None:
     granularity = catalogue.part("granularity", recipe.granularity.name)
     if granularity is not None and granularity.requires.target_optional:
         return
+    if recipe.sweep is not None:
+        return
     if recipe.target is None and recipe.allocation.name != _GIVEN:
         message = 'say how much to prune, for example {"sparsity": 0.8}'
         raise InvalidRequestError.at("/recipe/target", message)
@@ -118,22 +120,35 @@ def _check_requirements(recipe: Recipe, dataset: DatasetRecord | None, catalogue
         if method is not None:
             _check_composition(axis, method, recipe)
             _check_data(f"the {axis} {method.name}", method, dataset)
-    by_accuracy = recipe.target is not None and recipe.target.accuracy_drop is not None
-    if by_accuracy and (dataset is None or not dataset.has_targets):
+    if _by_accuracy(recipe) and (dataset is None or not dataset.has_targets):
         raise NeedsLabelsError("A target of `accuracy_drop` needs a dataset with `targets`.")
+
+
+def _targets(recipe: Recipe) -> list[Target]:
+    """What is to be reached: one target, several in a sweep, or none."""
+    if recipe.sweep is not None:
+        return list(recipe.sweep.targets)
+    return [] if recipe.target is None else [recipe.target]
+
+
+def _by_accuracy(recipe: Recipe) -> bool:
+    floor = recipe.sweep is not None and recipe.sweep.accuracy_drop is not None
+    return floor or any(target.accuracy_drop is not None for target in _targets(recipe))
 
 
 def _check_composition(axis: str, method: MethodInfo, recipe: Recipe) -> None:
     needs = method.requires
-    granularity, target = recipe.granularity.name, recipe.target
+    granularity = recipe.granularity.name
     if needs.granularities is not None and granularity not in needs.granularities:
         fitting = ", ".join(needs.granularities)
         message = f"{method.name} works with the granularity {fitting}, not with {granularity}"
         raise InvalidRequestError.at(f"/recipe/{axis}", message)
-    if needs.targets is not None and target is not None and target.unit not in needs.targets:
-        fitting = ", ".join(needs.targets)
-        message = f"{method.name} works towards {fitting}, not {target.unit}"
-        raise InvalidRequestError.at("/recipe/target", message)
+    for target in _targets(recipe):
+        if needs.targets is not None and target.unit not in needs.targets:
+            fitting = ", ".join(needs.targets)
+            message = f"{method.name} works towards {fitting}, not {target.unit}"
+            where = "/recipe/target" if recipe.sweep is None else "/recipe/sweep"
+            raise InvalidRequestError.at(where, message)
 
 
 def _check_data(who: str, method: MethodInfo, dataset: DatasetRecord | None) -> None:

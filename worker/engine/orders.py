@@ -13,7 +13,7 @@ from typing import Final
 
 from api_schemas.errors import ErrorCode, JobError
 from api_schemas.jobs import ChildOrder, ChildResult
-from worker.engine import pipeline
+from worker.engine import pipeline, sweep
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.context import Context, Emit
 from worker.engine.errors import EngineError, InvalidRecipeError
@@ -44,7 +44,7 @@ def _prune(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
     if order.recipe is None:
         raise InvalidRecipeError("the order has no recipe")
     output = directory / "output"
-    saved, report = pipeline.prune(
+    saved, report = sweep.prune(
         _source(order, directory), order.recipe, output, _context(order, directory, emit)
     )
     (output / REPORT).write_text(report.model_dump_json(indent=2))

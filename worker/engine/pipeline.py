@@ -66,7 +66,9 @@ def inspect(source: Source, context: Context) -> Inspection:
 
 
 def plan(source: Source, recipe: Recipe, context: Context) -> PlanAnswer:
-    """What `prune` would do in its first step, without doing it."""
+    """What `prune` would do in its first step, without doing it; of a sweep, for its last target."""
+    if recipe.sweep is not None:
+        recipe = recipe.model_copy(update={"target": recipe.sweep.targets[-1], "sweep": None})
     case = _case(source, recipe, context)
     graph, first = case.graph, next(iter(case.parts.schedule.steps(aim(case).goal)))
     with context.stage(Stage.SCORING):

@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from api_schemas.report import LayerReport, Report
-from worker.engine.report import svg, text, wording
+from worker.engine.report import searches, svg, text, wording
 from worker.engine.report.figures import Figures
 
 #: What one page shows at most of each kind; the rest is counted on the page and is in the JSON.
@@ -104,6 +104,9 @@ def render(report: Report) -> str:
             [_column(row, layer) for row, layer in zip(rows, report.layers, strict=False)]
         ),
         drawings=_drawings(report.layers, rows),
+        search_curve=searches.search_curve(report),
+        sweep_curve=searches.sweep_curve(report),
+        sweep_targets=[searches.target_text(point.target) for point in report.sweep],
         refused=_refused(report),
         removed=report.recipe.apply.name == "shrink",
         recipe=_recipe_lines(report),

@@ -41,30 +41,32 @@ class Axis:
         return self.offset + self.length * min(1.0, max(0.0, share))
 
 
-def _pixels(value: float) -> str:
+def pixels(value: float) -> str:
+    """A coordinate as short as two decimals allow."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _rectangle(css: str, x: float, y: float, width: float, height: float, title: str = "") -> Markup:
     inner = Markup("<title>{}</title>").format(title) if title else _NOTHING
     return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>').format(
-        css, _pixels(x), _pixels(y), _pixels(width), _pixels(height), inner
+        css, pixels(x), pixels(y), pixels(width), pixels(height), inner
     )
 
 
-def _line(css: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+def line(css: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    """A straight line of one class."""
     return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
-        css, _pixels(x1), _pixels(y1), _pixels(x2), _pixels(y2)
+        css, pixels(x1), pixels(y1), pixels(x2), pixels(y2)
     )
 
 
-def _label(text: str, x: float, y: float, anchor: str = "middle") -> Markup:
-    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
-        _pixels(x), _pixels(y), anchor, text
-    )
+def label(text: str, x: float, y: float, anchor: str = "middle") -> Markup:
+    """Text at a place."""
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(pixels(x), pixels(y), anchor, text)
 
 
-def _drawing(css: str, width: int, height: int, description: str, parts: Sequence[Markup]) -> Markup:
+def drawing(css: str, width: int, height: int, description: str, parts: Sequence[Markup]) -> Markup:
+    """A picture of so many pixels, with what it shows in words."""
     return Markup(
         '<svg class="{}" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">{}</svg>'
     ).format(css, width, height, width, height, description, Markup("").join(parts))
@@ -78,8 +80,8 @@ def sparsity_bar(before: float, after: float, requested: float | None) -> Markup
     if before > 0:
         parts.append(_rectangle("before", 0, 4, share(before), 4))
     if requested is not None:
-        parts.append(_line("tick", share(requested), 0, share(requested), height))
-    return _drawing("bar", width, height, f"{before:.2%} of weights zero before, {after:.2%} after", parts)
+        parts.append(line("tick", share(requested), 0, share(requested), height))
+    return drawing("bar", width, height, f"{before:.2%} of weights zero before, {after:.2%} after", parts)
 
 
 def sparsity_chart(columns: Sequence[Column]) -> Markup:
@@ -92,13 +94,13 @@ def sparsity_chart(columns: Sequence[Column]) -> Markup:
         parts.extend(_column(column, left + index * step, step, share))
     every = _label_step(len(columns), step)
     numbers = range(0, len(columns), every)
-    parts.extend(_label(str(index + 1), left + (index + 0.5) * step, height - 6) for index in numbers)
-    return _drawing("chart", width, height, "Share of zero weights per layer, before and after", parts)
+    parts.extend(label(str(index + 1), left + (index + 0.5) * step, height - 6) for index in numbers)
+    return drawing("chart", width, height, "Share of zero weights per layer, before and after", parts)
 
 
 def _grid_line(value: float, share: Axis, left: float, width: float) -> Markup:
     y = share(value)
-    return _line("grid", left, y, width, y) + _label(f"{value:.0%}", left - 8, y + 4, "end")
+    return line("grid", left, y, width, y) + label(f"{value:.0%}", left - 8, y + 4, "end")
 
 
 _WIDEST_COLUMN = 64.0
@@ -125,7 +127,7 @@ def _column(column: Column, x: float, step: float, share: Axis) -> list[Markup]:
         )
     if column.requested is not None:
         y = share(column.requested)
-        parts.append(_line("tick", x + gap / 2 - overhang, y, x + gap / 2 + width + overhang, y))
+        parts.append(line("tick", x + gap / 2 - overhang, y, x + gap / 2 + width + overhang, y))
     return parts
 
 
@@ -165,7 +167,7 @@ def _bars(
     for left, right, value in zip(histogram.edges, histogram.edges[1:], histogram.counts, strict=False):
         low, high = (min(end, max(begin, x(edge))) for edge in (left, right))
         if high > low and value > 0:
-            steps.append(f"M{_pixels(low)} {_FLOOR}V{_pixels(y(value))}H{_pixels(high)}V{_FLOOR}Z")
+            steps.append(f"M{pixels(low)} {_FLOOR}V{pixels(y(value))}H{pixels(high)}V{_FLOOR}Z")
     return Markup('<path class="{}" d="{}"/>').format(css, "".join(steps)) if steps else _NOTHING
 
 
@@ -174,9 +176,9 @@ def _edge_labels(low: float, high: float, *, log10: bool) -> list[Markup]:
         return f"10{superscript(round(value))}" if log10 and value == round(value) else _spell(value, log10)
 
     return [
-        _line("axis", 0, _FLOOR, _WIDTH, _FLOOR),
-        _label(spell(low), 0, _HEIGHT - 4, "start"),
-        _label(spell(high), _WIDTH, _HEIGHT - 4, "end"),
+        line("axis", 0, _FLOOR, _WIDTH, _FLOOR),
+        label(spell(low), 0, _HEIGHT - 4, "start"),
+        label(spell(high), _WIDTH, _HEIGHT - 4, "end"),
     ]
 
 
@@ -209,10 +211,10 @@ def weight_histogram(before: Histogram | None, after: Histogram | None) -> Weigh
     parts = [_bars("before" if item is before else "after", item, x, y) for item in shown]
     clipped = max(shown[-1].counts) > most
     if low < 0 < high:
-        parts.append(_label("0", x(0), _HEIGHT - 4))
+        parts.append(label("0", x(0), _HEIGHT - 4))
     parts.extend(_edge_labels(low, high, log10=shown[0].log10))
     return WeightDrawing(
-        _drawing("small", _WIDTH, _HEIGHT, "Histogram of weights before and after", parts), clipped
+        drawing("small", _WIDTH, _HEIGHT, "Histogram of weights before and after", parts), clipped
     )
 
 
@@ -232,9 +234,9 @@ def score_histogram(scores: Histogram | None, threshold: float | None) -> Markup
     else:
         cut = x(position)
         parts.append(_bars("before", scores, x, y, 0, cut) + _bars("after", scores, x, y, cut, _WIDTH))
-        parts.append(_line("threshold", cut, 0, cut, _FLOOR))
+        parts.append(line("threshold", cut, 0, cut, _FLOOR))
     parts.extend(_edge_labels(scores.edges[0], scores.edges[-1], log10=scores.log10))
-    return _drawing("small", _WIDTH, _HEIGHT, "Histogram of scores with the threshold", parts)
+    return drawing("small", _WIDTH, _HEIGHT, "Histogram of scores with the threshold", parts)
 
 
 def _position(threshold: float | None, *, log10: bool) -> float | None:

@@ -1,0 +1,79 @@
+"""Figures over figures as inline SVG: what a search tried, what a sweep found, how a loss fell."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from markupsafe import Markup
+
+from worker.engine.report.svg import Axis, drawing, label, line, pixels
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 260, 74, 16, 12, 44
+
+
+@final
+@dataclass(frozen=True)
+class Mark:
+    """A point: on the line or beside it, the chosen one or not, and what a pointer resting on it reads."""
+
+    x: float
+    y: float
+    title: str
+    joined: bool = True
+    chosen: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Scale:
+    """An axis' name and how its numbers are written."""
+
+    name: str
+    spell: Callable[[float], str]
+
+
+def curve(marks: Sequence[Mark], across: Scale, up: Scale, goal: float | None = None) -> Markup | None:
+    """Marks over two linear axes, the joined ones on a line; `goal` is a line across. None without two marks
+    that are finite numbers."""
+    shown = [mark for mark in marks if math.isfinite(mark.x) and math.isfinite(mark.y)]
+    if len(shown) < 2:
+        return None
+    x = _axis([mark.x for mark in shown], _LEFT, _WIDTH - _RIGHT)
+    y = _axis([mark.y for mark in shown] + ([] if goal is None else [goal]), _HEIGHT - _BOTTOM, _TOP)
+    parts = [*_frame(x, y, across, up)]
+    if goal is not None:
+        parts.append(line("threshold", _LEFT, y(goal), _WIDTH - _RIGHT, y(goal)))
+    parts.append(_path([(x(mark.x), y(mark.y)) for mark in shown if mark.joined]))
+    parts.extend(_dot(mark, x(mark.x), y(mark.y)) for mark in shown)
+    return drawing("chart", _WIDTH, _HEIGHT, f"{up.name} over {across.name}", parts)
+
+
+def _axis(values: Sequence[float], start: float, end: float) -> Axis:
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
+    return Axis(low - margin, high + margin, end - start, start)
+
+
+def _frame(x: Axis, y: Axis, across: Scale, up: Scale) -> list[Markup]:
+    parts = list[Markup]()
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        height, value = y.offset + share * y.length, y.low + share * (y.high - y.low)
+        parts.append(line("grid", _LEFT, height, _WIDTH - _RIGHT, height))
+        parts.append(label(up.spell(value), _LEFT - 8, height + 4, "end"))
+        place = x.offset + share * x.length
+        parts.append(label(across.spell(x.low + share * (x.high - x.low)), place, _HEIGHT - _BOTTOM + 18))
+    parts.append(label(across.name, (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6))
+    return parts
+
+
+def _path(places: Sequence[tuple[float, float]]) -> Markup:
+    steps = " ".join(f"{pixels(x)},{pixels(y)}" for x, y in places)
+    return Markup('<polyline class="curve" points="{}"/>').format(steps) if len(places) > 1 else Markup("")
+
+
+def _dot(mark: Mark, x: float, y: float) -> Markup:
+    css = "dot chosen" if mark.chosen else "dot" if mark.joined else "dot beside"
+    return Markup('<circle class="{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
+        css, pixels(x), pixels(y), 6 if mark.chosen else 4, mark.title
+    )
