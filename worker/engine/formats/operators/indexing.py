@@ -197,10 +197,3 @@ def _spread(places: Tensor, shape: Sequence[int], batch: int, time: int) -> Tens
         places = places.transpose(0, 1)
     view = [length if axis in (batch, time) else 1 for axis, length in enumerate(shape)]
     return places.reshape(view).expand(*shape)
-
-
-@operator("ArrayFeatureExtractor", since=1, domain="ai.onnx.ml")
-def array_feature_extractor(call: Call, inputs: Tensor, places: Tensor) -> Tensor:
-    """Columns of the last axis."""
-    rows = inputs.reshape(1, -1) if inputs.dim() == 1 else inputs
-    return rows.index_select(-1, places.reshape(-1))
