@@ -14,6 +14,7 @@ from worker.engine.apply.mask import Mask
 from worker.engine.case import Case
 from worker.engine.formats.base import Network
 from worker.engine.graph.analysis import Graph
+from worker.engine.graph.build import constants_in
 from worker.engine.planning import analyse, select
 from worker.engine.recovery.base import Pruned, Recovery
 from worker.engine.schedule.base import NOTHING
@@ -35,19 +36,50 @@ class Carried:
 def carry_out(case: Case, network: Network, graph: Graph, goal: Goal) -> Carried:
     """Reach the goal in as many rounds as the schedule has. `network` is written to."""
     *earlier, last = case.parts.schedule.steps(goal)
-    before = NOTHING
-    for step in earlier:
-        plan = _selected(case, network, graph, step, before)
-        _masked(case, network, graph, plan)
-        _heal(case, case.course, network, graph)
+    before, done = NOTHING, _resumed(case, network)
+    for number, step in enumerate(earlier, 1):
+        if number > done:
+            with case.context.checkpoints.scope(f"round-{number}"):
+                plan = _selected(case, network, graph, step, before)
+                _masked(case, network, graph, plan)
+                _heal(case, case.course, network, graph)
+            _keep(case, network, number)
         before = step
-    plan = _selected(case, network, graph, last, before)
+    with case.context.checkpoints.scope("last-round"):
+        return _last_round(case, network, graph, _selected(case, network, graph, last, before))
+
+
+def _last_round(case: Case, network: Network, graph: Graph, plan: Plan) -> Carried:
     if case.shrinks:
         return _shrunk(case, network, graph, plan)
     with case.context.stage(Stage.APPLYING):
         network = case.parts.apply.apply(plan, graph, network, case.context.scratch)
     _heal(case, case.course, network, graph)
     return Carried(network, plan)
+
+
+def _keep(case: Case, network: Network, rounds: int) -> None:
+    """Checkpoint: so many rounds are done, and this is what they left."""
+    if not case.course:  # without healing a round is gone through again faster than it is kept
+        return
+    with tempfile.TemporaryDirectory(prefix="round-", dir=case.context.scratch) as folder:
+        path = Path(folder) / f"network{network.suffix}"
+        network.save(path)
+        case.context.checkpoints.save({"rounds": rounds}, {path.name: path}, forced=True)
+
+
+def _resumed(case: Case, network: Network) -> int:
+    """How many rounds an earlier attempt has done; the network gets the weights that they left."""
+    saved = case.context.checkpoints.load() if case.course else None
+    if saved is None:
+        return 0
+    left = formats.load(next(iter(saved.files.values())), case.options)
+    pairs = zip(constants_in(network.structure), constants_in(left.structure), strict=True)
+    for mine, theirs in pairs:
+        array = left.read(theirs)
+        if network.writable(mine) and array.tobytes() != network.read(mine).tobytes():
+            network.write(mine, array)
+    return int(saved.state["rounds"])
 
 
 def _selected(case: Case, network: Network, graph: Graph, goal: Goal, before: Goal) -> Plan:
@@ -84,7 +116,8 @@ def _heal(case: Case, course: Sequence[Recovery], network: Network, graph: Graph
         return
     with case.context.stage(Stage.RECOVERING):
         for part in course:
-            part.heal(_pruned(case, network, graph), case.context)
+            with case.context.checkpoints.scope(part.name):
+                part.heal(_pruned(case, network, graph), case.context)
 
 
 def _pruned(case: Case, network: Network, graph: Graph) -> Pruned:
