@@ -10,6 +10,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -50,6 +51,16 @@ class BlobStore:
         self._staging = (self._root or data_dir.absolute()) / "staging"
         self._staging.mkdir(parents=True, exist_ok=True)
         self._store: ObjectStore = LocalStore(self._root) if self._root else _remote(url)
+        self._folder = _ROOT
+
+    def below(self, folder: str) -> "BlobStore":
+        """The same store with addresses below `folder`: equal blobs here and there are two.
+
+        So whoever owns the folder may delete in it without a look at who else names an equal blob.
+        """
+        other = copy(self)
+        other._folder = folder
+        return other
 
     def publish(self, path: Path, filename: str, sha256: str | None = None) -> BlobRef:
         """Put the file under its digest; when this returns it is durable.
@@ -111,7 +122,7 @@ class BlobStore:
     def exists(self, sha256: str) -> bool:
         """Whether there is such a blob. Raises `BlobError` when the store does not answer."""
         try:
-            obstore.head(self._store, _address(sha256))
+            obstore.head(self._store, self._address(sha256))
         except (NotFoundError, FileNotFoundError):
             return False
         except (OSError, BaseError) as error:
@@ -121,16 +132,38 @@ class BlobStore:
     def delete(self, sha256: str) -> None:
         """Remove the blob, if it is there. Only garbage collection should."""
         try:
-            obstore.delete(self._store, _address(sha256))
+            obstore.delete(self._store, self._address(sha256))
         except (NotFoundError, FileNotFoundError):
             return
         except (OSError, BaseError) as error:
             raise BlobError(f"The blob {sha256} cannot be deleted: {_first_line(error)}") from error
 
+    def clear(self) -> None:
+        """Remove every blob. Only for folders `below`. Raises `BlobError`."""
+        try:
+            for batch in obstore.list(self._store, prefix=self._folder):
+                obstore.delete(self._store, [meta["path"] for meta in batch])
+            if self._root is not None:
+                shutil.rmtree(self._root / self._folder, ignore_errors=True)  # what is left are empty folders
+        except (NotFoundError, FileNotFoundError):
+            return  # another process was faster
+        except (OSError, BaseError) as error:
+            raise BlobError(f"The blob store does not answer: {_first_line(error)}") from error
+
+    def folders(self) -> tuple[str, ...]:
+        """Names of the folders directly below this one's. Raises `BlobError`."""
+        try:
+            found = obstore.list_with_delimiter(self._store, prefix=self._folder)
+        except (NotFoundError, FileNotFoundError):
+            return ()
+        except (OSError, BaseError) as error:
+            raise BlobError(f"The blob store does not answer: {_first_line(error)}") from error
+        return tuple(path.rpartition("/")[2] for path in found["common_prefixes"])
+
     def old(self, older_than_seconds: float) -> Iterator[str]:
         """Digests of the blobs last published longer ago than that, by the blob store's clock."""
         before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
-        for batch in obstore.list(self._store, prefix=_ROOT):
+        for batch in obstore.list(self._store, prefix=self._folder):
             for meta in batch:
                 digest = meta["path"].rpartition("/")[2]
                 if meta["last_modified"] <= before and _DIGEST.fullmatch(digest):
@@ -176,31 +209,36 @@ class BlobStore:
         if self._root is None:
             obstore.put(
                 self._store,
-                _address(actual),
+                self._address(actual),
                 staged,
                 chunk_size=_PART_BYTES,
                 max_concurrency=_PARTS_AT_ONCE,
             )
             staged.unlink()
         else:
-            _rename_durably(staged, self._root / _address(actual))
+            _rename_durably(staged, self._root / self._address(actual))
         return blob
+
+    def _address(self, sha256: str) -> str:
+        if not _DIGEST.fullmatch(sha256):
+            raise BlobError(f"{sha256!r} is not a SHA-256 digest.")
+        return f"{self._folder}/{sha256[:2]}/{sha256}"
 
     def _head(self, sha256: str) -> Any:
         try:
-            return obstore.head(self._store, _address(sha256))
+            return obstore.head(self._store, self._address(sha256))
         except (OSError, BaseError) as error:
             raise BlobError(f"There is no blob {sha256}: {_first_line(error)}") from error
 
     def _pieces(self, sha256: str, start: int, stop: int, chunk: int) -> Iterator[bytes]:
         try:
             if self._root is not None:
-                yield from _slice(self._root / _address(sha256), start, stop, chunk)
+                yield from _slice(self._root / self._address(sha256), start, stop, chunk)
                 return
             # One request per window, because the time-out of a request covers its whole body.
             for offset in range(start, stop, _WINDOW_BYTES):
                 wanted = (offset, min(offset + _WINDOW_BYTES, stop))
-                result = obstore.get(self._store, _address(sha256), options={"range": wanted})
+                result = obstore.get(self._store, self._address(sha256), options={"range": wanted})
                 for piece in result.stream(min_chunk_size=chunk):
                     whole = memoryview(piece)
                     yield from (bytes(whole[at : at + chunk]) for at in range(0, len(whole), chunk))
@@ -222,12 +260,6 @@ def _local_root(url: str) -> Path | None:
     root = Path(url2pathname(parts.path))
     root.mkdir(parents=True, exist_ok=True)
     return root.resolve()
-
-
-def _address(sha256: str) -> str:
-    if not _DIGEST.fullmatch(sha256):
-        raise BlobError(f"{sha256!r} is not a SHA-256 digest.")
-    return f"{_ROOT}/{sha256[:2]}/{sha256}"
 
 
 def _slice(path: Path, start: int, stop: int, chunk: int) -> Iterator[bytes]:

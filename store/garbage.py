@@ -7,9 +7,11 @@ from itertools import islice
 from sqlalchemy import select, union
 from sqlalchemy.orm import Session
 
+from api_schemas.jobs import JobStatus
 from store.blobs import BlobStore
+from store.checkpoints import CheckpointStore
 from store.database import Database
-from store.tables import ArtefactRow, DatasetRow, ModelRow
+from store.tables import ArtefactRow, DatasetRow, JobRow, ModelRow
 
 _BATCH = 500
 
@@ -28,6 +30,26 @@ def collect(database: Database, blobs: BlobStore, grace_seconds: float) -> tuple
                 blobs.delete(sha256)
                 removed.append(sha256)
     return tuple(removed)
+
+
+def collect_checkpoints(database: Database, checkpoints: CheckpointStore, grace_seconds: float) -> None:
+    """Delete the checkpoints of jobs that have ended or are gone, and those replaced before the grace."""
+    for batch in _batches(checkpoints.jobs()):
+        alive = database.read(partial(_alive, job_ids=batch))
+        for job_id in batch:
+            if job_id in alive:
+                checkpoints.remove_others(job_id, alive[job_id], grace_seconds)
+            else:
+                checkpoints.discard(job_id)
+
+
+def _alive(session: Session, job_ids: Collection[str]) -> dict[str, str | None]:
+    """Of those jobs the ones that have not ended, with the digests of their checkpoints."""
+    unfinished = [status for status in JobStatus if not status.finished]
+    found = select(JobRow.id, JobRow.checkpoint_sha256).where(
+        JobRow.id.in_(job_ids), JobRow.status.in_(unfinished)
+    )
+    return dict(row for row in session.execute(found))
 
 
 def _named(session: Session, digests: Collection[str]) -> set[str]:

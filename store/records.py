@@ -89,7 +89,7 @@ class IdempotencyKey:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job row. The result fields are None until it has succeeded."""
+    """A job row. The result fields are None until it has succeeded, `checkpoint` once it has ended."""
 
     id: str
     kind: JobKind
@@ -114,6 +114,8 @@ class JobRecord:
     report: BlobRef | None = None
     page: BlobRef | None = None
     plan: Mapping[str, Any] | None = None
+    checkpoint: BlobRef | None = None
+    checkpoint_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from typing import final
 
 from store import garbage, schema
 from store.blobs import BlobStore
+from store.checkpoints import CheckpointStore
 from store.database import Database
 from store.datasets import DatasetStore
 from store.errors import StoreError
@@ -23,6 +24,7 @@ class Store:
     def __init__(self, settings: StoreSettings, database: Database) -> None:
         self.settings = settings
         self.blobs = BlobStore(settings.effective_blobs_url, settings.data_dir)
+        self.checkpoints = CheckpointStore(self.blobs)
         self.models = ModelStore(database)
         self.datasets = DatasetStore(database)
         self.jobs = JobStore(database, settings)
@@ -37,9 +39,11 @@ class Store:
         """Delete the blobs that no row names and that were published before the grace period.
 
         Gives their digests. The period must exceed the time from `blobs.publish` to the commit of the
-        row: an hour is plenty.
+        row: an hour is plenty. Checkpoints that no job needs any more go as well.
         """
-        return garbage.collect(self._database, self.blobs, grace_seconds)
+        removed = garbage.collect(self._database, self.blobs, grace_seconds)
+        garbage.collect_checkpoints(self._database, self.checkpoints, grace_seconds)
+        return removed
 
     def close(self) -> None:
         """Close the connections."""

@@ -78,7 +78,8 @@ class JobRow(Base):
 
     `token` rises with every claim and fences its writes. `claim_nonce` lets a worker that never heard
     whether its claim was committed find it again. `event_count` is the number of the last event.
-    `rung_at` is when the doorbell was last rung, or should have been.
+    `rung_at` is when the doorbell was last rung, or should have been. `checkpoint_token` is the token of
+    the claim that saved the checkpoint, `advances` the number of claims that saved one.
     """
 
     __tablename__ = "jobs"
@@ -116,6 +117,11 @@ class JobRow(Base):
     worker: Mapped[str | None] = mapped_column(Text)
     claim_nonce: Mapped[str | None] = mapped_column(_ID)
     lease_until: Mapped[datetime | None] = mapped_column(Instant)
+    checkpoint_sha256: Mapped[str | None] = mapped_column(_SHA256)
+    checkpoint_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    checkpoint_at: Mapped[datetime | None] = mapped_column(Instant)
+    checkpoint_token: Mapped[int | None]
+    advances: Mapped[int] = mapped_column(default=0, server_default="0")
     event_count: Mapped[int] = mapped_column(default=0)
     artefacts: Mapped[list["ArtefactRow"]] = relationship(lazy="selectin")
 

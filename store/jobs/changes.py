@@ -24,6 +24,10 @@ CANCELLED = JobError(code=ErrorCode.CANCELLED, message=ERRORS[ErrorCode.CANCELLE
 Values = dict[str, Any]
 
 _MOST_MESSAGE = 2000
+#: What a job that has ended knows of its checkpoints; their files go with the next collection.
+_NO_CHECKPOINT: Values = dict.fromkeys(
+    ("checkpoint_sha256", "checkpoint_bytes", "checkpoint_at", "checkpoint_token")
+)
 
 
 def fence(claim: Claim) -> tuple[ColumnElement[bool], ...]:
@@ -78,6 +82,7 @@ def ended(status: JobStatus, error: JobError | None = None) -> Values:
         "error": None if error is None else error.model_dump(mode="json"),
         "finished_at": now(),
         "lease_until": None,
+        **_NO_CHECKPOINT,
     }
 
 
@@ -95,6 +100,7 @@ def requeued() -> Values:
         "progress": None,
         "queued_at": now(),
         "rung_at": now(),
+        **{name: case((asked, null()), else_=getattr(JobRow, name)) for name in _NO_CHECKPOINT},
     }
 
 

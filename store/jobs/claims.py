@@ -5,7 +5,7 @@ Every write is one statement conditional on (id, token, running, lease not ended
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Select, insert, select, update
+from sqlalchemy import ColumnElement, Select, case, insert, select, update
 from sqlalchemy.orm import Session
 
 from api_schemas.errors import JobError
@@ -13,6 +13,7 @@ from api_schemas.jobs import JobStatus
 from store.clock import from_now, now
 from store.jobs import rows
 from store.jobs.changes import CANCELLED, Values, change, ended, fence, note_inspection, requeued, stale
+from store.jobs.checkpoints import may_try_again
 from store.records import Beat, BlobRef, Claim, JobKind, JobRecord, Outcome
 from store.tables import ArtefactRow, JobRow
 
@@ -81,8 +82,11 @@ def finish(session: Session, claim: Claim, outcome: Outcome) -> JobRecord:
 
 
 def fail(session: Session, claim: Claim, error: JobError, *, retry: bool) -> JobRecord:
-    """End the attempt with an error; queue the job again if asked to and attempts are left."""
-    again = retry and claim.job.attempts < claim.job.max_attempts
+    """End the attempt with an error; queue the job again if asked to and attempts are left.
+
+    An attempt that saved a checkpoint is not held against the job; see `checkpoints.may_try_again`.
+    """
+    again = retry and _may_try_again(session, claim)
     values = requeued() if again else ended(JobStatus.FAILED, error)
     job = change(session, fence(claim), values, cause=error)
     if job is None:
@@ -99,11 +103,21 @@ def cancelled(session: Session, claim: Claim) -> JobRecord:
 
 
 def release(session: Session, claim: Claim) -> JobRecord:
-    """Give the job back as if it had not been claimed."""
-    job = change(session, fence(claim), {**requeued(), "attempts": JobRow.attempts - 1})
+    """Give the job back as if it had not been claimed; what it has saved stays."""
+    saved = JobRow.checkpoint_token == claim.token
+    uncounted: Values = {
+        "attempts": JobRow.attempts - 1,
+        "advances": case((saved, JobRow.advances - 1), else_=JobRow.advances),
+    }
+    job = change(session, fence(claim), {**requeued(), **uncounted})
     if job is None:
         raise stale(claim)
     return job
+
+
+def _may_try_again(session: Session, claim: Claim) -> bool:
+    advances = session.scalar(select(JobRow.advances).where(JobRow.id == claim.job.id)) or 0
+    return may_try_again(claim.job.attempts, advances, claim.job.max_attempts)
 
 
 def settled(session: Session, claim: Claim) -> JobRecord | None:

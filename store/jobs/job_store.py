@@ -13,6 +13,7 @@ from api_schemas.jobs import JobStatus, Progress, Stage
 from store.database import Database
 from store.jobs import (
     cancellation,
+    checkpoints,
     claims,
     events,
     queries,
@@ -24,6 +25,7 @@ from store.jobs import (
 )
 from store.records import (
     Beat,
+    BlobRef,
     Claim,
     IdempotencyKey,
     JobKind,
@@ -132,6 +134,17 @@ class JobStore:
 
         self._database.write(append, landed=lambda session: _landed(session, claim, numbers[-1]))
 
+    def save_checkpoint(self, claim: Claim, blob: BlobRef) -> str | None:
+        """Name the checkpoint, already published, that the next attempt goes on from.
+
+        Gives the digest of the one that it replaces, which nothing names any more; None when unknown.
+        """
+        (replaced,) = self._database.write(
+            lambda session: (checkpoints.save(session, claim, blob),),
+            landed=lambda session: checkpoints.landed(session, claim, blob),
+        )
+        return replaced
+
     def finish(self, claim: Claim, outcome: Outcome) -> JobRecord:
         """Publish the outcome, at most once: the job has succeeded.
 
@@ -170,10 +183,14 @@ class JobStore:
     def reconcile(self) -> Reconciled:
         """Requeue or end jobs whose lease has ended, and name queued jobs whose bell was not heard.
 
+        Models that were stored without their inspection being queued get one.
+
         Run it every `sweep_seconds` in as many processes as you like.
         """
         return self._database.write(
-            lambda session: reconcile.reconcile(session, self._settings.sweep_seconds)
+            lambda session: reconcile.reconcile(
+                session, self._settings.sweep_seconds, self._settings.max_attempts
+            )
         )
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> tuple[Event, ...]:

@@ -4,6 +4,8 @@ Rows that another sweep or a worker holds are skipped; each is dealt with by exa
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -12,6 +14,8 @@ from api_schemas.errors import ErrorCode, JobError
 from api_schemas.jobs import JobStatus
 from store.clock import from_now, now
 from store.jobs.changes import CANCELLED, Values, change, ended, requeued
+from store.jobs.checkpoints import may_try_again
+from store.jobs.inspections import queue_missing
 from store.records import JobRecord, Reconciled
 from store.tables import JobRow
 
@@ -19,41 +23,53 @@ from store.tables import JobRow
 _BATCH = 100
 
 
-def reconcile(session: Session, sweep_seconds: float) -> Reconciled:
-    """Requeue or end the jobs whose lease has ended, and say which bells to ring again."""
-    ends = [_recover(session, *expired) for expired in _expired(session)]
+def reconcile(session: Session, sweep_seconds: float, max_attempts: int) -> Reconciled:
+    """Requeue or end the jobs whose lease has ended, and say which bells to ring again.
+
+    Inspections that were never queued are queued here, with as many attempts as are given.
+    """
+    inspections = queue_missing(session, max_attempts)
+    ends = [_recover(session, expired) for expired in _expired(session)]
     return Reconciled(
         requeued=tuple(job.id for job in ends if job.status is JobStatus.QUEUED),
         failed=tuple(job.id for job in ends if job.status is JobStatus.FAILED),
         cancelled=tuple(job.id for job in ends if job.status is JobStatus.CANCELLED),
-        queued=_unheard(session, sweep_seconds),
+        queued=(*inspections, *_unheard(session, sweep_seconds)),
     )
 
 
-def _expired(session: Session) -> Sequence[tuple[str, int, int, bool]]:
+@final
+@dataclass(frozen=True)
+class _Expired:
+    job_id: str
+    attempts: int
+    advances: int
+    max_attempts: int
+    cancel_requested: bool
+
+
+def _expired(session: Session) -> Sequence[_Expired]:
     statement = (
-        select(JobRow.id, JobRow.attempts, JobRow.max_attempts, JobRow.cancel_requested)
+        select(JobRow.id, JobRow.attempts, JobRow.advances, JobRow.max_attempts, JobRow.cancel_requested)
         .where(JobRow.status == JobStatus.RUNNING, JobRow.lease_until <= now())
         .order_by(JobRow.lease_until)
         .limit(_BATCH)
         .with_for_update(skip_locked=True)
     )
-    return list(session.execute(statement).all())
+    return [_Expired(*row) for row in session.execute(statement)]
 
 
-def _recover(
-    session: Session, job_id: str, attempts: int, max_attempts: int, cancel_requested: bool
-) -> JobRecord:
+def _recover(session: Session, found: _Expired) -> JobRecord:
     """The row is locked, so it is still as it was read."""
-    lost = _lost(attempts)
+    lost = _lost(found.attempts)
     values: Values
-    if cancel_requested:
+    if found.cancel_requested:
         values = ended(JobStatus.CANCELLED, CANCELLED)
-    elif attempts < max_attempts:
+    elif may_try_again(found.attempts, found.advances, found.max_attempts):
         values = requeued()
     else:
         values = ended(JobStatus.FAILED, lost)
-    job = change(session, (JobRow.id == job_id,), values, cause=lost)
+    job = change(session, (JobRow.id == found.job_id,), values, cause=lost)
     assert job is not None  # noqa: S101  locked rows do not go away
     return job
 

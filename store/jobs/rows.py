@@ -43,7 +43,15 @@ def to_record(row: JobRow) -> JobRecord:
         report=artefacts.get("report"),
         page=artefacts.get("page"),
         plan=row.plan,
+        checkpoint=_checkpoint(row),
+        checkpoint_at=row.checkpoint_at,
     )
+
+
+def _checkpoint(row: JobRow) -> BlobRef | None:
+    if row.checkpoint_sha256 is None:
+        return None
+    return BlobRef(row.checkpoint_sha256, row.checkpoint_bytes or 0, "checkpoint.zip")
 
 
 def dump_inputs(inputs: InputSpecs) -> Any:

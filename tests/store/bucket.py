@@ -104,11 +104,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.bucket.objects[self._key] = (content, datetime.now(UTC))
 
     def _list(self) -> None:
+        prefix, delimiter = self._query.get("prefix", ""), self._query.get("delimiter")
+        listed = sorted(key for key in self.bucket.objects if key.startswith(prefix))
+        folders = dict.fromkeys(
+            key[: key.index(delimiter, len(prefix)) + 1]
+            for key in listed
+            if delimiter and delimiter in key[len(prefix) :]
+        )
         found = "".join(
             f"<Contents><Key>{escape(key)}</Key><LastModified>{moment.isoformat()}</LastModified>"
             f"<ETag>x</ETag><Size>{len(content)}</Size></Contents>"
-            for key, (content, moment) in sorted(self.bucket.objects.items())
-            if key.startswith(self._query.get("prefix", ""))
+            for key, (content, moment) in ((key, self.bucket.objects[key]) for key in listed)
+            if not key.startswith(tuple(folders))
+        )
+        found += "".join(
+            f"<CommonPrefixes><Prefix>{escape(key)}</Prefix></CommonPrefixes>" for key in folders
         )
         self._answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>")
 

@@ -71,6 +71,23 @@ def test_the_way_back_leaves_nothing(engine: Engine) -> None:
     schema.check(engine)
 
 
+def test_jobs_of_the_first_release_are_kept(engine: Engine) -> None:
+    columns = "id, kind, status, priority, model_id, inputs, user_metadata, attempts, max_attempts"
+    more = "created_at, queued_at, rung_at, cancel_requested, token, event_count"
+    insert = text(
+        f"INSERT INTO jobs ({columns}, {more}) VALUES "
+        "(:id, 'prune', 'queued', 1, 'm', '{}', '{}', 0, 3, 1, 1, 1, :no, 0, 0)"
+    )
+    with engine.begin() as connection:
+        command.upgrade(schema._config(connection), "0001")
+        connection.execute(insert, {"id": "before", "no": False})
+    schema.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(insert, {"id": "by an old process", "no": False})
+        found = connection.execute(text("SELECT advances, checkpoint_sha256 FROM jobs")).all()
+    assert [tuple(row) for row in found] == [(0, None)] * 2
+
+
 def test_a_database_of_a_newer_release_is_left_alone(engine: Engine) -> None:
     schema.upgrade(engine)
     with engine.begin() as connection:
