@@ -12,7 +12,7 @@ from worker.engine.errors import InvalidModelError, InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.formats.graph_plan import Plan, Step
 from worker.engine.formats.graph_tensors import to_torch
-from worker.engine.formats.operators import Call, Sizes, find
+from worker.engine.formats.operators import Call, Implementation, Sizes, find
 from worker.engine.formats.operators.call import Mode
 from worker.engine.formats.operators.registry import FIRST_OPSET
 from worker.engine.formats.operators.sizes import sizes_of
@@ -128,7 +128,7 @@ class Builder:
             for value in node.outputs:
                 self._new(value, scope)
             return []
-        operands = tuple(self._operand(value, scope, found.sizes) for value in node.inputs)
+        operands = tuple(self._operand(value, scope, found) for value in node.inputs)
         attributes = _resolved(node, scope)
         bodies = {
             name: self._body(attribute.as_graph(), Scope(scope.opsets, scope.attributes, scope))
@@ -174,11 +174,14 @@ class Builder:
         self.frame.append(content)
         return len(self.frame) - 1
 
-    def _operand(self, value: ir.Value | None, scope: Scope, sizes: bool) -> int:
+    def _operand(self, value: ir.Value | None, scope: Scope, taker: Implementation) -> int:
         if value is None or not (value.name or value.producer() is not None or value.is_initializer()):
             return 0
         place = self._place(value, scope)
-        return place.sizes if sizes and place.sizes is not None else place.number
+        if not taker.sizes or place.sizes is None:
+            return place.number
+        floating = self.frame[place.sizes].floating
+        return place.number if floating and not taker.scalars else place.sizes
 
     def _place(self, value: ir.Value, scope: Scope) -> Place:
         place = scope.find(value)

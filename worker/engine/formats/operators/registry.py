@@ -15,19 +15,20 @@ class Implementation:
     """A function of a `Call` and the operator's inputs; None stands for an input left out.
 
     It gives one value, or a tuple where the operator has several outputs. With `sizes` it takes host integers
-    as they are; else they arrive as tensors.
+    as they are, with `scalars` fixed single floats too; else all arrive as tensors.
     """
 
     function: Callable[..., Any]
     since: int
     sizes: bool
+    scalars: bool = False
 
 
 _IMPLEMENTATIONS: dict[tuple[str, str], list[Implementation]] = {}
 
 
 def operator(
-    *names: str, since: int | None = None, domain: str = "", sizes: bool = False
+    *names: str, since: int | None = None, domain: str = "", sizes: bool = False, scalars: bool = False
 ) -> Callable[[_Function], _Function]:
     """Declare what computes these operators from opset `since` of their domain on, up to the next declared.
 
@@ -40,7 +41,7 @@ def operator(
             known = _IMPLEMENTATIONS.setdefault((domain, name), [])
             if any(other.since == start for other in known):
                 raise TypeError(f"two implementations of {name} since {start}")
-            known.append(Implementation(function, start, sizes))
+            known.append(Implementation(function, start, sizes or scalars, scalars))
             known.sort(key=lambda implementation: implementation.since)
         return function
 

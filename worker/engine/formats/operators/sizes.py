@@ -4,7 +4,7 @@ Shape arithmetic on tensors would make a GPU wait at every Reshape and break gra
 """
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -15,11 +15,14 @@ MOST_SIZES = 64
 
 @final
 class Sizes:
-    """A host value of rank 0 or 1. Its integers are symbolic while `torch.compile` traces."""
+    """A host value of rank 0 or 1. Its integers are symbolic while `torch.compile` traces.
+
+    Only operators that ask for `scalars` ever see floats in it: fixed single numbers.
+    """
 
     __slots__ = ("dtype", "rank", "values")
 
-    def __init__(self, values: Sequence[int], rank: int = 1, dtype: torch.dtype = torch.int64) -> None:
+    def __init__(self, values: Sequence[Any], rank: int = 1, dtype: torch.dtype = torch.int64) -> None:
         self.values = tuple(values)
         self.rank = rank
         self.dtype = dtype
@@ -30,7 +33,12 @@ class Sizes:
     def __repr__(self) -> str:
         return f"Sizes({self.values}, rank={self.rank}, dtype={self.dtype})"
 
-    def alike(self, values: Sequence[int]) -> "Sizes":
+    @property
+    def floating(self) -> bool:
+        """Whether it holds a float."""
+        return self.dtype.is_floating_point
+
+    def alike(self, values: Sequence[Any]) -> "Sizes":
         """Other values of the same rank and type."""
         return Sizes(values, self.rank, self.dtype)
 
@@ -42,7 +50,9 @@ class Sizes:
 
 
 def sizes_of(tensor: Tensor) -> Sizes | None:
-    """A stored tensor as host values, where it is small and of int64 or bool."""
+    """A stored tensor as host values: small ones of int64 or bool, and single floats."""
+    if tensor.dtype in (torch.float32, torch.float64) and tensor.dim() == 0:
+        return Sizes([tensor.item()], 0, tensor.dtype)
     if tensor.dtype not in (torch.int64, torch.bool) or tensor.dim() > 1 or tensor.numel() > MOST_SIZES:
         return None
     return Sizes(tensor.reshape(-1).tolist(), tensor.dim(), tensor.dtype)
