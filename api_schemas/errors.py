@@ -14,6 +14,12 @@ class ErrorCode(StrEnum):
     NEEDS_DATASET = "needs_dataset"
     NEEDS_INPUTS = "needs_inputs"
     NEEDS_LABELS = "needs_labels"
+    INVALID_DATASET = "invalid_dataset"
+    PICKLED_DATA = "pickled_data"
+    WRONG_DTYPE = "wrong_dtype"
+    NOT_FINITE = "not_finite"
+    TOO_FEW_ROWS = "too_few_rows"
+    LABELS_OUT_OF_RANGE = "labels_out_of_range"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
@@ -48,6 +54,32 @@ ERRORS: dict[ErrorCode, tuple[int, str, str]] = {
         "The file does not say its input shapes; give `inputs`.",
     ),
     ErrorCode.NEEDS_LABELS: (422, "Labels needed", "The method needs a dataset with `targets`."),
+    ErrorCode.INVALID_DATASET: (
+        422,
+        "Invalid dataset",
+        "The dataset is damaged, contradicts itself, or holds what is not read.",
+    ),
+    ErrorCode.PICKLED_DATA: (
+        422,
+        "Pickled data",
+        "The dataset holds Python objects; they are never unpickled.",
+    ),
+    ErrorCode.WRONG_DTYPE: (
+        422,
+        "Wrong kind of numbers",
+        "An array holds another kind of numbers than the model's input takes.",
+    ),
+    ErrorCode.NOT_FINITE: (
+        422,
+        "Numbers that are none",
+        "The dataset holds NaN, infinity, or numbers too large for the model's input.",
+    ),
+    ErrorCode.TOO_FEW_ROWS: (422, "Too few rows", "The dataset has too few rows for what is asked."),
+    ErrorCode.LABELS_OUT_OF_RANGE: (
+        422,
+        "Labels out of range",
+        "Some labels name classes that the model does not have.",
+    ),
     ErrorCode.NOT_FOUND: (404, "Not found", "There is nothing here under that address."),
     ErrorCode.CONFLICT: (
         409,

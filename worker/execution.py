@@ -32,6 +32,7 @@ _DATASET_SUFFIX: Final = {
     DatasetFormat.NPZ: ".npz",
     DatasetFormat.SAFETENSORS: ".safetensors",
     DatasetFormat.PARQUET: ".parquet",
+    DatasetFormat.IMAGES: ".zip",
 }
 
 

@@ -63,6 +63,12 @@ _ABOUT_THE_REQUEST = {
     ErrorCode.NEEDS_DATASET,
     ErrorCode.NEEDS_INPUTS,
     ErrorCode.NEEDS_LABELS,
+    ErrorCode.INVALID_DATASET,
+    ErrorCode.PICKLED_DATA,
+    ErrorCode.WRONG_DTYPE,
+    ErrorCode.NOT_FINITE,
+    ErrorCode.TOO_FEW_ROWS,
+    ErrorCode.LABELS_OUT_OF_RANGE,
 }
 
 

@@ -6,9 +6,15 @@ EngineError
 │   ├── NothingPrunableError     no weight that any method here may touch
 │   └── ModelNotRunnableError    the runtime refuses the file as it was uploaded
 ├── InvalidRecipeError       invalid_recipe
-├── NeedsDatasetError        needs_dataset
+├── NeedsDatasetError        needs_dataset: none was given, or it has nothing for an input
+│   ├── InvalidDatasetError      invalid_dataset: the file cannot be used, whatever the model
+│   ├── PickledDataError         pickled_data
+│   ├── WrongDtypeError          wrong_dtype
+│   ├── NotFiniteError           not_finite
+│   └── TooFewRowsError          too_few_rows
 ├── NeedsInputsError         needs_inputs
 ├── NeedsLabelsError         needs_labels
+│   └── LabelsOutOfRangeError    labels_out_of_range
 ├── TooLargeError            payload_too_large
 └── BrokenPromiseError       internal: our own output failed its verification
 """
@@ -64,6 +70,36 @@ class NeedsDatasetError(EngineError):
     code = ErrorCode.NEEDS_DATASET
 
 
+class InvalidDatasetError(NeedsDatasetError):
+    """The dataset is damaged, or holds what cannot be read."""
+
+    code = ErrorCode.INVALID_DATASET
+
+
+class PickledDataError(NeedsDatasetError):
+    """The dataset holds Python objects, which are never unpickled."""
+
+    code = ErrorCode.PICKLED_DATA
+
+
+class WrongDtypeError(NeedsDatasetError):
+    """An array holds another kind of numbers than the model takes."""
+
+    code = ErrorCode.WRONG_DTYPE
+
+
+class NotFiniteError(NeedsDatasetError):
+    """The dataset holds NaN, infinity, or numbers too large for the model's input."""
+
+    code = ErrorCode.NOT_FINITE
+
+
+class TooFewRowsError(NeedsDatasetError):
+    """The dataset has too few rows for what is asked."""
+
+    code = ErrorCode.TOO_FEW_ROWS
+
+
 class NeedsInputsError(EngineError):
     """The file does not say its input shapes; give them as `inputs`."""
 
@@ -74,6 +110,12 @@ class NeedsLabelsError(EngineError):
     """The recipe needs a dataset with `targets`."""
 
     code = ErrorCode.NEEDS_LABELS
+
+
+class LabelsOutOfRangeError(NeedsLabelsError):
+    """Some labels name classes that the model does not have."""
+
+    code = ErrorCode.LABELS_OUT_OF_RANGE
 
 
 class TooLargeError(EngineError):

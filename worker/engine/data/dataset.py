@@ -1,39 +1,41 @@
-"""A dataset file bound to the inputs of a model, read batch by batch."""
+"""A dataset bound to the inputs of a model, read batch by batch from where it lies."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, final
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final, final
 
 import numpy as np
 
-from api_schemas.datasets import TARGETS, DatasetFormat
+from api_schemas.datasets import TARGETS
 from api_schemas.jobs import InputSpec, InputSpecs
-from api_schemas.models import TensorInfo
 from worker.engine.data.batches import Batch
-from worker.engine.data.columns import BFLOAT16, Column, check_budget
-from worker.engine.data.matching import Binding, bind
-from worker.engine.data.npz import read_npz
-from worker.engine.data.parquet import read_parquet
-from worker.engine.data.safetensors import read_safetensors
-from worker.engine.data.shapes import input_shapes
+from worker.engine.data.columns import BFLOAT16, Column
+from worker.engine.data.matching import Binding
+from worker.engine.data.sources import Index, Rows
+from worker.engine.data.splitting import class_labels, draw_split
 from worker.engine.data.synthetic import dtype_of
-from worker.engine.errors import NeedsDatasetError
+from worker.engine.errors import NotFiniteError, TooFewRowsError
 from worker.engine.types import Array
 
-LOGICAL_BYTES = 16 * 2**30
-Index = slice | np.ndarray[Any, np.dtype[np.int64]]
+#: Targets of more numbers per row than this are no labels, and are not read to divide the rows.
+_WIDEST_LABEL: Final = 10_000
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """Data that fits a model. `unused` names arrays that go into no input."""
+    """Data that fits a model. `unused` names arrays that go into no input.
+
+    `picked` are the rows of the file that belong to it, None for all; `held_out` those of the file that its
+    author keeps for validation, None where that is not said.
+    """
 
     rows: int
     bindings: tuple[Binding, ...]
     target_column: Column | None
     unused: tuple[str, ...]
+    picked: Rows | None = None
+    held_out: Rows | None = None
 
     @property
     def has_targets(self) -> bool:
@@ -58,100 +60,83 @@ class Dataset:
         """Batches of `size` rows, or of as many as the model is bound to; up to `limit` rows.
 
         In file order, or with `seed` a random sample in random order. A last batch too small for a bound
-        model is left out. Raises `NeedsDatasetError` for NaN, infinity, or numbers too large for the input.
+        model is left out. Raises `NotFiniteError` for NaN, infinity, or numbers too large for the input.
         """
         size = self.bound_batch or max(1, size)
-        for index, rows in self._indices(size, min(limit or self.rows, self.rows), seed):
-            feeds = {binding.item.name: _feed(binding, index) for binding in self.bindings}
-            yield Batch(feeds, rows, self._targets(index))
+        for index in self._indices(size, min(limit or self.rows, self.rows), seed):
+            yield self._batch(index)
 
-    def _indices(self, size: int, limit: int, seed: int | None) -> Iterator[tuple[Index, int]]:
+    def epochs(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of `size` rows without end, each epoch in an order of its own; all have the same size.
+
+        Rows that are left over after an epoch's last whole batch wait for another epoch. The batch at step
+        n is the same whether the iterator began at 0 or, with `start`, at n; nothing before it is read.
+        """
+        size, steps = self.batch_size(size), self.steps(size)
+        epoch, step = divmod(start, steps)
+        while True:
+            order = np.random.default_rng([seed, epoch]).permutation(self.rows)
+            for begin in range(step * size, steps * size, size):
+                yield self._batch(order[begin : begin + size])
+            epoch, step = epoch + 1, 0
+
+    def batch_size(self, size: int) -> int:
+        """The size that batches of `epochs` have when `size` is asked for."""
+        return self.bound_batch or min(max(1, size), self.rows)
+
+    def steps(self, size: int) -> int:
+        """Batches in an epoch of `epochs`."""
+        return self.rows // self.batch_size(size)
+
+    def split(self, fraction: float = 0.1, seed: int = 0) -> tuple["Dataset", "Dataset"]:
+        """(training, validation): as the file says, else `fraction` of the rows drawn for validation.
+
+        Classes are divided as the whole is. Raises `TooFewRowsError` when a side would have no batch.
+        """
+        if self.held_out is None:
+            parts = draw_split(self.rows, self._labels(), fraction, seed, self.bound_batch or 1)
+            return self._picking(parts[0]), self._picking(parts[1])
+        held = np.isin(self._of_file(slice(None)), self.held_out)
+        sides = self._picking(np.flatnonzero(~held)), self._picking(np.flatnonzero(held))
+        if min(side.rows for side in sides) < (self.bound_batch or 1):
+            raise TooFewRowsError(
+                f"the file keeps {sides[0].rows} rows for training and {sides[1].rows} for validation; "
+                f"each needs {self.bound_batch or 1} at least"
+            )
+        return sides
+
+    def _picking(self, positions: Rows) -> "Dataset":
+        return replace(self, rows=len(positions), picked=self._of_file(positions), held_out=None)
+
+    def _of_file(self, index: Index) -> Rows:
+        """Rows of the file for positions in this set."""
+        if self.picked is not None:
+            return self.picked[index]
+        return np.arange(*index.indices(self.rows)) if isinstance(index, slice) else index
+
+    def _labels(self) -> Array | None:
+        """One class number per row, where the targets are that."""
+        column = self.target_column
+        if column is None or int(np.prod(column.shape[1:])) > _WIDEST_LABEL:
+            return None
+        if len(column.shape) > 2 or (len(column.shape) == 2 and column.nbytes > 2**30):
+            return None
+        return class_labels(_finite(column.take(self._of_file(slice(None))), TARGETS))
+
+    def _indices(self, size: int, limit: int, seed: int | None) -> Iterator[Index]:
         # A bound model cannot take a part of a batch, but a limit below one batch still means one.
         stop = limit if self.bound_batch is None else max(limit, size) // size * size
         order = None if seed is None else np.random.default_rng(seed).permutation(self.rows)[:stop]
         for start in range(0, stop, size):
             end = min(start + size, stop)
-            yield slice(start, end) if order is None else order[start:end], end - start
+            yield slice(start, end) if order is None else order[start:end]
 
-    def _targets(self, index: Index) -> Array | None:
-        if self.target_column is None:
-            return None
-        return _finite(np.array(self.target_column.read()[index]), TARGETS)
-
-
-def load_dataset(
-    path: Path,
-    inputs: Sequence[TensorInfo],
-    *,
-    format: DatasetFormat | None = None,
-    given: InputSpecs | None = None,
-    logical_bytes: int = LOGICAL_BYTES,
-) -> Dataset:
-    """Open a dataset for a model with these inputs; the format is told from the content unless stated.
-
-    Raises `NeedsDatasetError` when the file is no dataset or does not fit, `TooLargeError` when it unpacks
-    to more than `logical_bytes`, `NeedsInputsError` when `given` contradicts the model.
-    """
-    columns = read_columns(path, format or sniff_dataset(path), logical_bytes)
-    bindings = bind(input_shapes(inputs, given), columns)
-    targets = next((item for item in columns if item.name == TARGETS), None)
-    used = [item.column for item in bindings if item.column is not None]
-    dataset = Dataset(
-        rows=_common_rows([*used, *([targets] if targets else [])]),
-        bindings=bindings,
-        target_column=targets,
-        unused=tuple(item.name for item in columns if item is not targets and item not in used),
-    )
-    _check_batch(dataset)
-    return dataset
-
-
-def read_columns(path: Path, format: DatasetFormat, logical_bytes: int = LOGICAL_BYTES) -> tuple[Column, ...]:
-    """The arrays of a dataset file. Raises `NeedsDatasetError` or `TooLargeError`."""
-    if format is DatasetFormat.NPZ:
-        columns = read_npz(path, logical_bytes)
-    elif format is DatasetFormat.SAFETENSORS:
-        columns = read_safetensors(path)
-    else:
-        columns = read_parquet(path, logical_bytes)
-    check_budget(columns, logical_bytes)
-    return columns
-
-
-def sniff_dataset(path: Path) -> DatasetFormat:
-    """The kind of a dataset file, from its first bytes. Raises `NeedsDatasetError` when it is none."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise NeedsDatasetError(f"the dataset cannot be read: {error.strerror}") from None
-    if head.startswith(b"PK"):
-        return DatasetFormat.NPZ
-    if head.startswith(b"PAR1"):
-        return DatasetFormat.PARQUET
-    if len(head) == 9 and head.endswith(b"{"):
-        return DatasetFormat.SAFETENSORS
-    raise NeedsDatasetError("the dataset is neither .npz, nor .safetensors, nor .parquet")
-
-
-def _common_rows(columns: Sequence[Column]) -> int:
-    counts = {item.name: item.rows for item in columns}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name[:80]!r} {rows}" for name, rows in list(counts.items())[:20])
-        raise NeedsDatasetError(f"the arrays differ in their number of rows: {listed}")
-    rows = next(iter(counts.values()), 0)
-    if rows == 0:
-        raise NeedsDatasetError("the dataset has no rows for the model's inputs")
-    return rows
-
-
-def _check_batch(dataset: Dataset) -> None:
-    sizes = {item.batch for item in dataset.bindings if item.batch is not None}
-    if len(sizes) > 1:
-        raise NeedsDatasetError(f"the model's inputs are bound to different batches: {sorted(sizes)}")
-    bound = dataset.bound_batch
-    if bound is not None and dataset.rows < bound:
-        raise NeedsDatasetError(f"the model takes {bound} rows at a time; the dataset has {dataset.rows}")
+    def _batch(self, index: Index) -> Batch:
+        rows = index if self.picked is None else self.picked[index]
+        feeds = {binding.item.name: _feed(binding, rows) for binding in self.bindings}
+        count = index.stop - index.start if isinstance(index, slice) else len(index)
+        targets = None if self.target_column is None else _finite(self.target_column.take(rows), TARGETS)
+        return Batch(feeds, count, targets)
 
 
 def _feed(binding: Binding, index: Index) -> Array:
@@ -159,7 +144,7 @@ def _feed(binding: Binding, index: Index) -> Array:
         if binding.constant is None:
             raise ValueError("a binding has a column or a constant")
         return binding.constant
-    rows = np.array(binding.column.read()[index])  # a copy: runtimes want memory of their own, not a map
+    rows = binding.column.take(index)
     rows = rows[0] if binding.whole else rows
     name = binding.column.name
     if binding.item.untyped:
@@ -172,7 +157,7 @@ def _converted(rows: Array, dtype: "np.dtype[Any]", name: str) -> Array:
     if dtype.kind in "iu" and rows.size:
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
         if int(rows.min()) < low or int(rows.max()) > high:
-            raise NeedsDatasetError(f"array {name[:80]!r} holds numbers that do not fit into {dtype.name}")
+            raise NotFiniteError(f"array {name[:80]!r} holds numbers that do not fit into {dtype.name}")
     _finite(rows, name)
     with np.errstate(over="ignore"):
         return _finite(np.ascontiguousarray(rows, dtype), name, f" as {dtype.name}")
@@ -181,5 +166,5 @@ def _converted(rows: Array, dtype: "np.dtype[Any]", name: str) -> Array:
 def _finite(rows: Array, name: str, how: str = "") -> Array:
     if (rows.dtype.kind == "f" or rows.dtype == BFLOAT16) and not np.isfinite(rows).all():
         bad = int(rows.size - np.count_nonzero(np.isfinite(rows)))
-        raise NeedsDatasetError(f"array {name[:80]!r} holds NaN or infinity{how} ({bad} in this batch)")
+        raise NotFiniteError(f"array {name[:80]!r} holds NaN or infinity{how} ({bad} in this batch)")
     return rows

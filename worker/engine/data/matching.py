@@ -10,7 +10,7 @@ from api_schemas.datasets import TARGETS
 from worker.engine.data.columns import BFLOAT16, Column
 from worker.engine.data.shapes import Dimension, InputShape, spelled
 from worker.engine.data.synthetic import dtype_of
-from worker.engine.errors import NeedsDatasetError
+from worker.engine.errors import NeedsDatasetError, WrongDtypeError
 from worker.engine.types import Array
 
 
@@ -75,6 +75,11 @@ def _constant(item: InputShape) -> Binding:
     return Binding(item, None, np.full(shape, item.value, dtype_of(item)))
 
 
+def constant_or_none(item: InputShape) -> Binding | None:
+    """The binding of an input that takes one number for every batch; None for the others."""
+    return None if item.value is None else _constant(item)
+
+
 def _bound(item: InputShape, column: Column) -> Binding:
     _check_type(item, column)
     known = item.known
@@ -99,7 +104,7 @@ def _check_type(item: InputShape, column: Column) -> None:
     """Widths may differ (they are converted), kinds may not: scaling images is not ours to guess."""
     if item.untyped or _kind(dtype_of(item)) == _kind(column.dtype):
         return
-    raise NeedsDatasetError(
+    raise WrongDtypeError(
         f"array {column} is of another type than input {_described(item)}",
         hint=f"convert it as the model was trained, then save it as {item.dtype}",
     )
