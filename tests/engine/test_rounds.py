@@ -140,3 +140,47 @@ def test_an_attempt_goes_on_after_the_rounds_that_are_done(growing: Any, tmp_pat
     again = _prune(chain.path, folder, second, **asked)[1]
     assert len(growing.seen) == 2
     assert again.after.sha256 == whole.after.sha256
+
+
+def _labelled(chain: chains.Chain, tmp_path: Path) -> Path:
+    rows = np.random.default_rng(0).standard_normal((300, 20)).astype(np.float32)
+    scores = formats.runner(chain.path, LoadOptions(scratch=tmp_path), 1).run({"x": rows})[0]
+    np.savez(tmp_path / "data.npz", x=rows, targets=scores.argmax(axis=1))
+    return tmp_path / "data.npz"
+
+
+def test_a_floor_is_searched_with_the_healing_that_the_job_does(growing: Any, tmp_path: Path) -> None:
+    chain = chains.mlp(tmp_path / "m.onnx", [20, 30, 25, 10])
+    data = _labelled(chain, tmp_path)
+    (tmp_path / "output").mkdir()
+    asked = recipe(recovery="growing", target={"accuracy_drop": 5.0})
+    report = prune(Source(chain.path, "m.onnx", data), asked, tmp_path / "output", Context(tmp_path))[1]
+    tried = [probe for probe in report.target_probes if 0.0 < probe.sparsity < 1.0]
+    assert len(growing.seen) == len(tried) + 1  # every try, and the file itself
+    assert report.target_achieved is not None and report.target_achieved <= 5.0
+
+
+def test_a_file_below_the_floor_is_not_handed_out(
+    growing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the finished file do worse than when it was tried, less is pruned until it does not."""
+    chain = chains.mlp(tmp_path / "m.onnx", [20, 30, 25, 10])
+    data = _labelled(chain, tmp_path)
+    heal, worse = growing.heal, [5]
+
+    def heal_worse(self: Any, pruned: Pruned, context: Context) -> None:
+        heal(self, pruned, context)
+        if context.emit is not silent and worse and worse.pop():
+            last = pruned.graph.layers[-1].view.value
+            pruned.network.write(last, -pruned.network.read(last))
+
+    monkeypatch.setattr(growing, "heal", heal_worse)
+    (tmp_path / "output").mkdir()
+    asked = recipe(recovery="growing", target={"accuracy_drop": 5.0})
+    loud = Context(tmp_path, emit=lambda _event: None)
+    report = prune(Source(chain.path, "m.onnx", data), asked, tmp_path / "output", loud)[1]
+    assert not worse
+    assert report.target_achieved is not None and report.target_achieved <= 5.0
+    assert any("less is pruned" in warning for warning in report.warnings)
+    probes = [probe.sparsity for probe in report.target_probes if probe.figure <= 5.0]
+    assert report.achieved < max(probes)

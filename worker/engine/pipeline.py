@@ -22,8 +22,9 @@ from worker.engine.report.history import History
 from worker.engine.report.inspection import inspection_of
 from worker.engine.report.planned import planned_groups, planned_layer
 from worker.engine.rounds import Carried, carry_out
+from worker.engine.targets.base import unit_of
 from worker.engine.targets.reach import aim, noted
-from worker.engine.types import Evidence
+from worker.engine.types import Evidence, Goal
 from worker.engine.verify.examine import Examined, examine
 from worker.engine.verify.promises import Promise
 
@@ -47,15 +48,44 @@ def prune(source: Source, recipe: Recipe, output: Path, context: Context) -> tup
     history = History()
     history.before(case.graph, case.network)
     found = aim(case)
-    carried = carry_out(case, case.network, case.graph, found.goal)
-    history.after(case.graph, carried.plan, carried.network, case.inputs)
+    saved, report = _made(case, source, found.goal, history, output)
+    floor = None if recipe.target is None else recipe.target.accuracy_drop
+    if floor is not None:
+        for goal in found.safer(floor):
+            if _drop(report) <= floor:
+                break
+            context.warn("the finished file lost more accuracy than when it was tried: less is pruned")
+            saved, report = _made(case, source, goal, history, output, afresh=True)
+        _require_floor(report, floor)
+    return saved, noted(report, recipe, found)
+
+
+def _made(
+    case: Case, source: Source, goal: Goal, history: History, output: Path, *, afresh: bool = False
+) -> tuple[Path, Report]:
+    """The file for one goal, verified, and its report. The second time the upload is loaded afresh."""
+    network, graph = case.afresh() if afresh else (case.network, case.graph)
+    carried = carry_out(case, network, graph, goal)
+    history.after(graph, carried.plan, carried.network, case.inputs)
     _require_change(history, healed=bool(case.course))
-    with context.stage(Stage.SAVING):
+    with case.context.stage(Stage.SAVING):
         saved = output / f"pruned{carried.network.suffix}"
         carried.network.save(saved)
     evidence = _examined(case, source, saved, carried)
-    report = noted(build_report(carried.network, recipe, history, evidence, context), recipe, found)
-    return saved, report
+    return saved, build_report(carried.network, case.recipe, history, evidence, case.context)
+
+
+def _require_floor(report: Report, floor: float) -> None:
+    if _drop(report) > floor:
+        raise InvalidRecipeError(
+            f"no file keeps the accuracy within {floor:g} points each time it is measured"
+        )
+
+
+def _drop(report: Report) -> float:
+    """Points of accuracy lost; nothing where none was measured."""
+    achieved = unit_of("accuracy_drop").achieved(report)
+    return 0.0 if achieved is None else achieved
 
 
 def inspect(source: Source, context: Context) -> Inspection:

@@ -19,6 +19,7 @@ from worker.engine.types import Goal, Plan
 from worker.engine.verify.comparison import compare
 from worker.engine.verify.feeds import BATCH, MOST_ROWS, find_feeds
 
+_HEALING = Effort(closest=2e-3, most=12, seconds=3600.0)
 #: What all is lost is worth: outputs that are no numbers answer nothing right.
 _ALL = 100.0
 
@@ -41,6 +42,10 @@ class AccuracyDrop(Written):
         self._before = formats.runner(case.model, case.options, case.context.threads)
         self._feeds = find_feeds(case.data, case.inputs, case.network.inputs, self._before, case.context)
 
+    def spend(self) -> Effort:
+        """Where every try heals, fewer and coarser tries have to do."""
+        return _HEALING if self.case.course else self.effort
+
     def figure(self, plan: Plan) -> float:
         with self._finished(plan) as path:
             after = formats.runner(path, self.case.options, self.case.context.threads)
@@ -53,8 +58,10 @@ class AccuracyDrop(Written):
         return _ALL
 
     def _finished(self, plan: Plan) -> AbstractContextManager[Path]:
-        """The file that the job would end with. Without rounds and healing a plan says it all."""
-        if plan.goal is None or (not self.case.course and self._rounds(plan.goal) == 1):
+        """The file that the job would end with. Without rounds and healing a plan says it all, and so it does
+        where nothing goes or everything."""
+        once = plan.goal is None or (not self.case.course and self._rounds(plan.goal) == 1)
+        if plan.goal is None or once or plan.sparsity in (0.0, 1.0):
             return self.written(plan)
         return self._carried_out(plan.goal)
 

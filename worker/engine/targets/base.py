@@ -40,6 +40,10 @@ class Unit(abc.ABC):
     def __init__(self, case: Case) -> None:
         self.case = case
 
+    def spend(self) -> Effort:
+        """How far the search goes for this case."""
+        return self.effort
+
     @abc.abstractmethod
     def figure(self, plan: Plan) -> float:
         """What the plan comes to in this unit. Raises InvalidRecipeError where that cannot be told."""

@@ -1,6 +1,6 @@
 """From a recipe's target to a goal in sparsity, whatever unit the target has."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -23,6 +23,13 @@ class Aim:
 
     goal: Goal
     probes: Sequence[TargetProbe] = ()
+
+    def safer(self, asked: float) -> Iterator[Goal]:
+        """Lower goals that kept to what was asked when they were tried, the highest first."""
+        kept = [probe.sparsity for probe in self.probes if probe.figure <= asked]
+        for sparsity in sorted(kept, reverse=True):
+            if sparsity < self.goal.sparsity:
+                yield Goal(sparsity, self.goal.overrides)
 
 
 def aim(case: Case) -> Aim:
@@ -47,12 +54,20 @@ def aim(case: Case) -> Aim:
 def _trial(case: Case, unit: Unit) -> Trial:
     quiet = replace(case.context, emit=silent)
     select = selector(case.parts, case.network, case.graph, quiet, case.rows.learning)
-    overrides = overrides_of(case.recipe)
-    return Trial(
-        select=lambda sparsity: select(Goal(sparsity, overrides)),
-        measure=unit.figure,
-        done=lambda count: case.context.progress(count, max(count, unit.effort.most), "tries"),
-    )
+    overrides, checkpoints = overrides_of(case.recipe), case.context.checkpoints
+    trial = Trial(select=lambda sparsity: select(Goal(sparsity, overrides)), measure=unit.figure)
+    saved = checkpoints.load()
+    if saved is not None:  # figures that an earlier attempt has taken need not be taken again
+        trial.probes.update(
+            {pruned: Probe(at, pruned, figure) for at, pruned, figure in saved.state["tried"]}
+        )
+
+    def done(count: int) -> None:
+        case.context.progress(count, max(count, unit.spend().most), "tries")
+        checkpoints.save({"tried": [[p.sparsity, p.pruned, p.figure] for p in trial.probes.values()]})
+
+    trial.done = done
+    return trial
 
 
 def _search(trial: Trial, unit: Unit, goal: float) -> Probe:
@@ -66,7 +81,7 @@ def _search(trial: Trial, unit: Unit, goal: float) -> Probe:
             hint="ask for more, exclude fewer layers, or choose other parts",
         )
     bad = trial.at(hard)
-    return bad if bad.figure <= goal else crossing(trial, good, bad, goal, unit.effort)
+    return bad if bad.figure <= goal else crossing(trial, good, bad, goal, unit.spend())
 
 
 def noted(report: Report, recipe: Recipe, found: Aim) -> Report:
