@@ -31,9 +31,8 @@ REFUSED = {
     "channel_slices": "step",
     "broadcast_channel": "different axes",
     "gemm_transposes": "weight on the left",
-    "reduce_over_channels": "ReduceMean",
+    "reduce_over_channels": "different axes",
     "softmax_over_channels": "Softmax",
-    "group_norm": "Normalization",
     "gru_classifier": "output of the model",
     "tied_autoencoder": "different layouts",
 }

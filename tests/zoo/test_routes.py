@@ -3,11 +3,9 @@
 The ways differ in what carries a channel count: constants, shape arithmetic, operators of later opsets.
 """
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from api_schemas.recipe import RecipeRequest, resolve
 from tests.zoo import DRAWINGS, ZOO, export
@@ -24,30 +22,24 @@ REFUSED = {
     "bilinear": "Einsum",
     "broadcast_channel": "different axes",
     "channel_maximum": "ArgMax",
-    "channel_norm": "LpNormalization",
     "channel_slices": "step",
     "channel_softmax": "Softmax",
     "channel_top": "TopK",
     "computed_kernel": "computed from data",
-    "constant_of_shape_weights": "product",
     "einsum_map": "Einsum",
     "gemm_data_transposed": "on the left",
     "gemm_transposes": "on the left",
-    "group_norm": "Normalization",
     "gru_classifier": "output of the model",
     "if_bodies": "If, Loop or Scan",
     "local_function": "output of the model",
     "loop_body": "Loop",
     "lrn": "LRN",
     "lstm_states": "output of the model",
-    "norm_operators": "GroupNormalization",
     "pool_indices": "MaxUnpool",
     "quantised_weights": "quantised weights",
-    "reduce_over_channels": "ReduceMean",
+    "reduce_over_channels": "different axes",
     "reversed_channels": "step",
-    "rms_norm": "RMSNormalization",
     "running_sum": "CumSum",
-    "scale_and_shift_unsqueezed": "given",
     "scan_body": "Scan",
     "sequence": "SplitToSequence",
     "softmax_over_channels": "Softmax",
@@ -56,20 +48,6 @@ REFUSED = {
     "weight_as_output": "output of the model",
     "weight_two_layouts": "different layouts",
 }
-
-#: What the analysis gets wrong today; an entry leaves this list when its test passes.
-WRONG = {
-    "encoder_library": "torch's own encoder layer computes a target shape in a way that is not followed",
-}
-
-
-def _cases(names: Iterable[str], wrong: Mapping[str, str]) -> list[ParameterSet]:
-    return [
-        pytest.param(
-            name, marks=[pytest.mark.xfail(reason=wrong[name], strict=False)] if name in wrong else []
-        )
-        for name in sorted(names)
-    ]
 
 
 @pytest.fixture(autouse=True)
@@ -97,13 +75,13 @@ def halve(name: str, file: Path, scratch: Path) -> None:
     assert after < before
 
 
-@pytest.mark.parametrize("name", _cases(DRAWINGS, WRONG))
+@pytest.mark.parametrize("name", sorted(DRAWINGS))
 def test_drawn(name: str, tmp_path: Path) -> None:
     halve(name, DRAWINGS[name].write(tmp_path / "model.onnx"), tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", _cases(ZOO, WRONG))
+@pytest.mark.parametrize("name", sorted(ZOO))
 def test_traced_with_dynamic_batch_and_batch_norms_kept(name: str, tmp_path: Path) -> None:
     halve(name, export(name, opset=20, dynamic_batch=True, fold=False), tmp_path)
 

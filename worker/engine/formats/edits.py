@@ -38,4 +38,22 @@ class SetAttribute:
     value: int | list[int] | None
 
 
-Edit = SetOperand | SetAttribute
+@dataclass(frozen=True, eq=False)
+class Narrow:
+    """The node sees only some indices of an operand, by axis (negative from the end)."""
+
+    node: ir.Node
+    operand: int
+    kept: Mapping[int, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Widen:
+    """The node's first result is laid out over all indices again, by axis: where each index of the wide
+    result is taken from."""
+
+    node: ir.Node
+    taken: Mapping[int, Array]
+
+
+Edit = SetOperand | SetAttribute | Narrow | Widen

@@ -9,7 +9,8 @@ import onnx_ir as ir
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from worker.engine.formats.base import Array
-from worker.engine.formats.edits import Edit, SetAttribute, SetOperand
+from worker.engine.formats.edits import Edit, Narrow, SetAttribute, SetOperand, Widen
+from worker.engine.formats.onnx_gathers import gather_around
 
 #: From this IR version on, an initializer need not be listed among the graph's inputs.
 _FREE_INITIALIZERS = 4
@@ -31,6 +32,7 @@ def rewrite(model: ModelProto, structure: ir.Model, edits: Sequence[Edit]) -> No
     for name, new in made.items():
         if len(new) == 1:
             _take_name(model.graph, new[0], name)
+    gather_around(model.graph, nodes, [edit for edit in edits if isinstance(edit, Narrow | Widen)])
     del model.graph.value_info[:]
 
 

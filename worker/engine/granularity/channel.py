@@ -134,11 +134,7 @@ def _kept_units(chosen: Iterable[tuple[ChannelGroup, Mask]]) -> dict[Source, Mas
 
 def _layer_plan(kept: Kept, layer: Layer, plan: BlockPlan | None) -> LayerPlan:
     """What stays of a weight: kept outputs by kept inputs."""
-    use = layer.uses[0]
-    keep = kept.outputs(use)[:, :, None] & kept.inputs(use)[:, None, :]
-    shape = layer.view.seen_shape()
-    taps = (1,) * (len(shape) - 3)
-    full = np.broadcast_to(keep.reshape(*keep.shape, *taps), shape)
+    full = kept.weights(layer.uses[0])
     if plan is None:
         return LayerPlan(layer.name, full, None)
     return LayerPlan(layer.name, full, plan.requested, plan.threshold, plan.scores)

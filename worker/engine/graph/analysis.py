@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from worker.engine.graph.channels import Channels
-from worker.engine.graph.layer import Consumer, Frozen, Layer, Tie
+from worker.engine.graph.layer import Consumer, Frozen, Layer, Summed, Tie
 from worker.engine.graph.shapes import Shapes
 
 
@@ -21,6 +21,7 @@ class Graph:
     maps: Mapping[ir.Value, Channels] = field(default_factory=dict)
     frozen: tuple[Frozen, ...] = ()
     ties: tuple[Tie, ...] = ()
+    summed: tuple[Summed, ...] = ()
     shapes: Shapes = field(default_factory=lambda: Shapes({}))
 
     def layer(self, name: str) -> Layer:

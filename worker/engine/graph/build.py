@@ -36,6 +36,7 @@ def build(network: Network, inputs: InputSpecs | None = None) -> Graph:
         trace.maps,
         tuple(found.frozen),
         tuple(found.ties),
+        tuple(found.summed),
         trace.shapes,
     )
 

@@ -21,13 +21,16 @@ class Source:
     """Where channels come from: the output units of an operator with weights, or something given.
 
     `given` sources (graph inputs, results of operators without a rule) count as energy 1 per unit:
-    a missing neighbour is factor 1 (LAP §1.1). `empty` ones are zeros (padding) and have none.
+    a missing neighbour is factor 1 (LAP §1.1). `empty` ones are zeros (padding) and have none. `stored` ones
+    are tensors that no operator multiplies with (an embedding table, a class token): energy 1, and they lose
+    what goes.
     """
 
     name: str
     units: int
     given: bool = False
     empty: bool = False
+    stored: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,11 @@ class Boundary:
 
 
 Channels = ChannelMap | Boundary
+
+
+def is_stored(channels: Channels) -> bool:
+    """True for a map of stored tensors alone. Which of their axes carries features is a guess."""
+    return isinstance(channels, ChannelMap) and all(term.source.stored for term in channels.terms)
 
 
 class MapIndex:
@@ -138,6 +146,15 @@ def given(name: str, axes: Sequence[int], sizes: Sequence[int]) -> ChannelMap:
 def mapped(channels: ChannelMap, index: MapIndex, axes: Sequence[int], sizes: Sequence[int]) -> ChannelMap:
     """The map after a re-indexing, over `axes` of the new tensor."""
     return ChannelMap(tuple(axes), tuple(sizes), tuple(term.moved(index) for term in channels.terms))
+
+
+def taken(channels: ChannelMap, axis: int, indices: Ints) -> ChannelMap:
+    """Indices along a tensor axis; an axis without channels leaves the map as it is."""
+    if axis not in channels.axes:
+        return channels
+    place = channels.axes.index(axis)
+    sizes = [len(indices) if i == place else size for i, size in enumerate(channels.sizes)]
+    return mapped(channels, Taken(indices, place), channels.axes, sizes)
 
 
 def scaled(channels: ChannelMap, factor: Floats | float) -> ChannelMap:

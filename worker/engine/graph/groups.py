@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from worker.engine.graph.analysis import Graph
+from worker.engine.graph.cells import Cells, count_classes
 from worker.engine.graph.channels import ChannelMap, Ints, Source
 from worker.engine.graph.layer import Layer
 
@@ -36,55 +37,9 @@ class Coupling:
     frozen: Mapping[str, str]
 
 
-class _Cells:
-    """Union-find over all units of all sources."""
-
-    def __init__(self) -> None:
-        self.offsets: dict[Source, int] = {}
-        self._parent: list[int] = []
-        self.reasons: dict[int, str] = {}
-
-    def of(self, source: Source) -> int:
-        """Number of the source's first cell."""
-        if source not in self.offsets:
-            self.offsets[source] = len(self._parent)
-            self._parent.extend(range(len(self._parent), len(self._parent) + source.units))
-            if source.given:
-                self.freeze(
-                    np.arange(self.offsets[source], len(self._parent)), "joined with channels that are given"
-                )
-        return self.offsets[source]
-
-    def find(self, cell: int) -> int:
-        """The representative of a cell's class."""
-        while self._parent[cell] != cell:
-            self._parent[cell] = self._parent[self._parent[cell]]
-            cell = self._parent[cell]
-        return cell
-
-    def join(self, first: Ints, second: Ints) -> None:
-        """Tie pairs of cells; negative numbers stand for nothing."""
-        both = (first >= 0) & (second >= 0)
-        for a, b in np.unique(np.stack([first[both], second[both]]), axis=1).T.tolist():
-            self._parent[self.find(a)] = self.find(b)
-
-    def freeze(self, cells: Ints, reason: str) -> None:
-        """Keep cells for ever; the first reason stands."""
-        for cell in np.unique(cells[cells >= 0]).tolist():
-            self.reasons.setdefault(cell, reason)
-
-    def at(self, channels: ChannelMap) -> list[Ints]:
-        """Cells of every term of a map, −1 where a term has none; flat."""
-        found = []
-        for term in channels.terms:
-            start = self.of(term.source)
-            found.append(np.where(term.units >= 0, term.units + start, -1).reshape(-1))
-        return found
-
-
 def couple(graph: Graph) -> Coupling:
     """Find the groups. Layers that the recipe excludes keep their outputs."""
-    cells = _Cells()
+    cells = Cells()
     for layer in (*graph.layers, *graph.refused):
         _bind_layer(cells, layer, frozen=layer.reason)
     maps = [channels for channels in graph.maps.values() if isinstance(channels, ChannelMap)]
@@ -102,7 +57,7 @@ def couple(graph: Graph) -> Coupling:
     return _grouped(graph, cells)
 
 
-def _bind_layer(cells: _Cells, layer: Layer, frozen: str | None) -> None:
+def _bind_layer(cells: Cells, layer: Layer, frozen: str | None) -> None:
     """One weight used several times has one set of outputs and one of inputs."""
     sources = [use.source for use in layer.uses if use.source is not None]
     for source in sources:
@@ -126,7 +81,7 @@ def _bind_layer(cells: _Cells, layer: Layer, frozen: str | None) -> None:
                 cells.freeze(term, f"{layer.name} is shared, and also reads channels that are not followed")
 
 
-def _bind_map(cells: _Cells, channels: ChannelMap) -> Ints:
+def _bind_map(cells: Cells, channels: ChannelMap) -> Ints:
     """Tie the terms at each index; a cell of every index (−1 where there is none)."""
     terms = cells.at(channels)
     anchor = terms[0]
@@ -136,7 +91,7 @@ def _bind_map(cells: _Cells, channels: ChannelMap) -> Ints:
     return anchor
 
 
-def _bind_rectangle(cells: _Cells, channels: ChannelMap, anchor: Ints) -> None:
+def _bind_rectangle(cells: Cells, channels: ChannelMap, anchor: Ints) -> None:
     """Along all axes but one every position shares its fate; `anchor` has a cell of every index.
 
     The free axis is the one that leaves most classes, given what is tied already.
@@ -145,33 +100,20 @@ def _bind_rectangle(cells: _Cells, channels: ChannelMap, anchor: Ints) -> None:
         np.moveaxis(anchor.reshape(channels.sizes), axis, -1).reshape(-1, size)
         for axis, size in enumerate(channels.sizes)
     ]
-    free = max(grids, key=lambda grid: _classes(cells, grid))
+    grids = [np.unique(grid, axis=0) for grid in grids]  # places often repeat the same channels
+    roots = cells.roots()
+    free = max(grids, key=lambda grid: count_classes(np.where(grid >= 0, roots[grid], -1)))
     for row in free[1:]:
         cells.join(free[0], row)
 
 
-def _classes(cells: _Cells, grid: Ints) -> int:
-    """How many classes the columns of a grid make when each column is one and shared cells join columns."""
-    owner: dict[int, int] = {}
-    parent = list(range(grid.shape[1]))
-
-    def find(column: int) -> int:
-        while parent[column] != column:
-            column = parent[column]
-        return column
-
-    for column, cell in {(int(j), int(c)) for row in grid for j, c in enumerate(row) if c >= 0}:
-        root = cells.find(cell)
-        parent[find(column)] = find(owner.setdefault(root, column))
-    return len({find(column) for column in range(len(parent))})
-
-
-def _grouped(graph: Graph, cells: _Cells) -> Coupling:
+def _grouped(graph: Graph, cells: Cells) -> Coupling:
     """Classes of cells that lie in the same sources, as often in each, make a group: its units are alike."""
-    frozen = {cells.find(cell): reason for cell, reason in cells.reasons.items()}
+    classes = cells.roots()
+    frozen = {int(classes[cell]): reason for cell, reason in cells.reasons.items()}
     owners = {use.source: layer for layer in graph.layers for use in layer.uses if use.source is not None}
-    followed = [s for s in cells.offsets if s in owners or s.empty]
-    roots = {s: np.array([cells.find(cells.of(s) + u) for u in range(s.units)]) for s in followed}
+    followed = [s for s in cells.offsets if s in owners or s.empty or s.stored]
+    roots = {s: classes[cells.of(s) : cells.of(s) + s.units] for s in followed}
     found: dict[_Signature, list[int]] = defaultdict(list)
     for root, signature in _signatures(roots).items():
         if root not in frozen:

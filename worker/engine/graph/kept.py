@@ -69,3 +69,9 @@ class Kept:
             return np.ones(use.outputs.shape, dtype=bool)
         found: Mask = keep[use.outputs]
         return found
+
+    def weights(self, use: LayerUse) -> Mask:
+        """What stays of the weight of a use, in the operator's layout: kept outputs by kept inputs."""
+        keep = self.outputs(use)[:, :, None] & self.inputs(use)[:, None, :]
+        shape = use.view.seen_shape()
+        return np.broadcast_to(keep.reshape(*keep.shape, *(1,) * (len(shape) - 3)), shape)

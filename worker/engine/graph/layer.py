@@ -92,6 +92,16 @@ class Tie:
     second: Ints
 
 
+@dataclass(frozen=True, eq=False)
+class Summed:
+    """An operand whose channels an operator without weights sums up (mean, variance, largest, scores): once
+    some are gone, over those that stay."""
+
+    node: ir.Node
+    operand: int
+    axes: tuple[int, ...]
+
+
 @dataclass
 class Findings:
     """What the rules gather while they walk the graph."""
@@ -102,3 +112,4 @@ class Findings:
     boundaries: dict[str, str] = field(default_factory=dict)
     frozen: list[Frozen] = field(default_factory=list)
     ties: list[Tie] = field(default_factory=list)
+    summed: list[Summed] = field(default_factory=list)

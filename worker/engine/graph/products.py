@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Ints
+from worker.engine.graph.layer import Summed
 from worker.engine.graph.trace import Trace, label
 
 
@@ -37,6 +38,7 @@ def _tie_sums(node: ir.Node, trace: Trace, left: Channels, k: int, right: Channe
     for row in second[1:]:
         trace.tie(right, second[0], right, row)
     trace.tie(left, first[0], right, second[0])
+    trace.findings.summed += [Summed(node, 0, (k,)), Summed(node, 1, (j,))]
 
 
 def _along(channels: Channels, axis: int) -> Ints | None:

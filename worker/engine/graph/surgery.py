@@ -64,6 +64,7 @@ class Operation:
                 array = np.take(array, indices, axis=axis)
         if array.shape != before:
             where = None if view is None else _stored_cut(view, taken)
+            node, index, array = _as_stored(node, index, array, view)
             yield SetOperand(node, index, np.ascontiguousarray(array), where)
 
     def broadcast(self, node: ir.Node, index: int, result: ir.Value) -> Iterator[Edit]:
@@ -118,6 +119,19 @@ def _along(shape: tuple[int, ...], axis: int, indices: Array) -> Array:
     mask = np.zeros(shape[axis], dtype=bool)
     mask[indices] = True
     return mask.reshape([-1 if place == axis % len(shape) else 1 for place in range(len(shape))])
+
+
+def _as_stored(
+    node: ir.Node, index: int, array: Array, view: WeightView | None
+) -> tuple[ir.Node, int, Array]:
+    """A tensor that one operator reads through a Transpose stays as it is stored: others may read it so (an
+    output layer that is the embedding table), and go on sharing it."""
+    operand = node.inputs[index]
+    producer = None if operand is None else operand.producer()
+    if view is None or producer is None or producer.op_type != "Transpose" or len(view.steps) != 1:
+        return node, index, array
+    alone = producer.inputs[0] is view.value and len(list(producer.outputs[0].uses())) == 1
+    return (producer, 0, view.back(array)) if alone else (node, index, array)
 
 
 def _stored_cut(view: WeightView, taken: Array) -> Cut | None:

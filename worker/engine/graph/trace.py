@@ -1,15 +1,16 @@
 """The walk: channel maps of values as they are found, and what rules may say about a node."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import final
 
 import numpy as np
 import onnx_ir as ir
 
+from api_schemas.models import ModelFormat
 from worker.engine.formats.base import Network
 from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Ints, Source, given
 from worker.engine.graph.constants import Constants
-from worker.engine.graph.layer import Consumer, Findings, Frozen, LayerUse, Refused, Tie
+from worker.engine.graph.layer import Consumer, Findings, Frozen, LayerUse, Refused, Summed, Tie
 from worker.engine.graph.shapes import Shape, Shapes
 from worker.engine.graph.views import WeightView
 
@@ -48,6 +49,7 @@ class Trace:
 
     def __init__(self, network: Network, shapes: Shapes) -> None:
         self.shapes = shapes
+        self.format = network.format
         self.constants = Constants(network, shapes)
         self.findings = Findings()
         self._maps: dict[ir.Value, Channels] = {}
@@ -91,6 +93,18 @@ class Trace:
         """Note that flat indices of two maps must stay or go together."""
         if isinstance(left, ChannelMap) and isinstance(right, ChannelMap):
             self.findings.ties.append(Tie(left, first.reshape(-1), right, second.reshape(-1)))
+
+    def sums_up(self, node: ir.Node, axes: Iterable[int]) -> None:
+        """Note that the node takes statistics over axes of its first operand's channels: over those that
+        stay, once some are gone.
+
+        Only an ONNX file can be held to that (a reference model is made of its graph); elsewhere all stay.
+        """
+        if self.format is not ModelFormat.ONNX:
+            reason = f"{node.op_type} takes its statistics over them"
+            self.freeze(self.channels(node.inputs[0]), reason)
+        else:
+            self.findings.summed.append(Summed(node, 0, tuple(axes)))
 
     @property
     def maps(self) -> dict[ir.Value, Channels]:

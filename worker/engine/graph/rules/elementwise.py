@@ -6,7 +6,16 @@ from functools import reduce
 import numpy as np
 import onnx_ir as ir
 
-from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Floats, Term, joined, scaled
+from worker.engine.graph.channels import (
+    Boundary,
+    ChannelMap,
+    Channels,
+    Floats,
+    Term,
+    is_stored,
+    joined,
+    scaled,
+)
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.surgery import Edit, Operation, surgery
 from worker.engine.graph.trace import Trace, rule
@@ -125,7 +134,7 @@ def _joined(node: ir.Node, trace: Trace, operands: list[ir.Value | None]) -> Cha
     maps = [(value, c) for value, c in found if isinstance(c, ChannelMap)]
     if not maps:
         return Boundary("no operand's channels are known")
-    main = max(maps, key=lambda pair: np.prod(pair[1].sizes))[1]
+    main = max((c for _, c in maps), key=lambda c: (not is_stored(c), np.prod(c.sizes)))
     parts = [_part(node, trace, value, channels, main) for value, channels in found]
     if any(isinstance(part, Boundary) for part in parts):
         for value in data:
@@ -141,12 +150,13 @@ def _part(
     if isinstance(channels, ChannelMap):
         if (channels.axes, channels.sizes) == (main.axes, main.sizes):
             return channels
-        return Boundary("branches join with channels on different axes")
+        if not is_stored(channels):
+            return Boundary("branches join with channels on different axes")
     shape, result = trace.shape(value), trace.shape(node.outputs[0])
     if shape is None or result is None:
-        return trace.given_like(value, main, channels.reason)
+        return trace.given_like(value, main, "of unknown shape")
     sizes = [shape[axis - len(result)] if axis - len(result) >= -len(shape) else 1 for axis in main.axes]
-    return None if all(size == 1 for size in sizes) else trace.given_like(value, main, channels.reason)
+    return None if all(size == 1 for size in sizes) else trace.given_like(value, main, "not followed")
 
 
 def _unique(channels: ChannelMap) -> ChannelMap:

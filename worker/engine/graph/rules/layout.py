@@ -1,4 +1,4 @@
-"""Operators that only move channels: reshape, transpose, concat, split, slice, gather, pad, shuffle."""
+"""Operators that only move channels: reshape, transpose, concat, split, pad, shuffle."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,19 +9,20 @@ from worker.engine.graph.channels import (
     Boundary,
     ChannelMap,
     Channels,
-    Ints,
     Permuted,
     Placed,
-    Reshaped,
     Source,
     Taken,
     Term,
     given,
+    is_stored,
     joined,
     mapped,
+    taken,
 )
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.reshape import reshaped
+from worker.engine.graph.stored import repeated, tokens
 from worker.engine.graph.surgery import Edit, Operation, SetAttribute, SetOperand, surgery
 from worker.engine.graph.trace import Trace, label, rule
 
@@ -61,10 +62,11 @@ def concat(node: ir.Node, trace: Trace) -> None:
     shape = trace.shape(node.outputs[0])
     maps = [c for c in map(trace.channels, node.inputs) if isinstance(c, ChannelMap)]
     if not maps or shape is None:
-        trace.put(node.outputs[0], Boundary("no operand's channels are known"))
+        trace.put(node.outputs[0], tokens(node, trace))
         return
     axis = attribute(node, "axis") % len(shape)
-    parts = _placed(node, trace, maps[0].axes, axis)
+    data = next((channels for channels in maps if not is_stored(channels)), maps[0])
+    parts = _placed(node, trace, data.axes, axis)
     if parts is None:
         trace.stop(node, "parts are concatenated with channels on different axes or of unknown size")
         return
@@ -82,7 +84,9 @@ def _placed(node: ir.Node, trace: Trace, axes: tuple[int, ...], axis: int) -> li
         if shape is None or total is None or any(shape[a] is None for a in (*axes, axis)):
             return None
         channels = trace.channels(value)
-        if isinstance(channels, Boundary):
+        if isinstance(channels, Boundary) and trace.is_constant(value) and axis not in axes:
+            channels = ChannelMap(axes, tuple(shape[a] or 0 for a in axes), ())
+        elif isinstance(channels, Boundary) or (channels.axes != axes and is_stored(channels)):
             channels = given(f"{value.name if value else ''}", axes, [shape[a] or 0 for a in axes])
         if channels.axes != axes:
             return None
@@ -93,15 +97,6 @@ def _placed(node: ir.Node, trace: Trace, axes: tuple[int, ...], axis: int) -> li
         parts.append(channels)
         start += shape[axis] or 0
     return parts if len({part.sizes for part in parts}) == 1 else None
-
-
-def _take(channels: ChannelMap, axis: int, indices: Ints) -> ChannelMap:
-    """Indices along a tensor axis; an axis without channels leaves the map as it is."""
-    if axis not in channels.axes:
-        return channels
-    place = channels.axes.index(axis)
-    sizes = [len(indices) if i == place else size for i, size in enumerate(channels.sizes)]
-    return mapped(channels, Taken(indices, place), channels.axes, sizes)
 
 
 @rule("Split")
@@ -119,88 +114,8 @@ def split(node: ir.Node, trace: Trace) -> None:
         return
     start = 0
     for value, size in zip(node.outputs, sizes, strict=True):
-        trace.put(value, _take(channels, axis, np.arange(start, start + (size or 0))))
+        trace.put(value, taken(channels, axis, np.arange(start, start + (size or 0))))
         start += size or 0
-
-
-@rule("Slice")
-def slice_(node: ir.Node, trace: Trace) -> None:
-    """Runs of channels with a step; opset 1–9 has the bounds as attributes."""
-    channels, shape = trace.channels(node.inputs[0]), trace.shape(node.inputs[0])
-    if isinstance(channels, Boundary) or shape is None:
-        trace.put(node.outputs[0], channels)
-        return
-    bounds = _bounds(node, trace, len(shape))
-    if bounds is None:
-        trace.stop(node, "a slice with bounds computed from data")
-        return
-    for start, end, axis, step in zip(*bounds, strict=True):
-        size = shape[axis % len(shape)]
-        if axis % len(shape) in channels.axes and size is not None:
-            if step != 1:
-                trace.freeze(channels, "taken with a step")
-            channels = _take(channels, axis % len(shape), np.arange(size)[slice(*_clip(start, end, step))])
-    trace.put(node.outputs[0], channels)
-
-
-def _clip(start: int, end: int, step: int) -> tuple[int | None, int | None, int]:
-    """ONNX writes 'to the very end' as huge numbers; downwards past 0 as a hugely negative end."""
-    far = 2**31 - 1
-    return start, None if end >= far or end <= -far else end, step
-
-
-def _bounds(node: ir.Node, trace: Trace, rank: int) -> tuple[list[int], ...] | None:
-    if "starts" in node.attributes:
-        starts, ends = attribute(node, "starts"), attribute(node, "ends")
-        return list(starts), list(ends), list(attribute(node, "axes", range(len(starts)))), [1] * len(starts)
-    arrays = [trace.constants.array(value) for value in node.inputs[1:]]
-    arrays += [None] * (4 - len(arrays))
-    if arrays[0] is None or arrays[1] is None:
-        return None
-    count = arrays[0].size
-    axes = range(rank)[:count] if arrays[2] is None else arrays[2].tolist()
-    steps = [1] * count if arrays[3] is None else arrays[3].tolist()
-    return arrays[0].tolist(), arrays[1].tolist(), list(axes), steps
-
-
-@rule("Gather")
-def gather(node: ir.Node, trace: Trace) -> None:
-    """Known indices along the channels select units; along another axis they may remove it. A stored table
-    is an embedding."""
-    if trace.is_constant(node.inputs[0]):
-        trace.refuse(node, node.inputs[0], "an embedding table: rows are looked up, not multiplied")
-        trace.put(node.outputs[0], Boundary("an embedding"))
-        return
-    channels, shape = trace.channels(node.inputs[0]), trace.shape(node.inputs[0])
-    indices = trace.constants.array(node.inputs[1])
-    if isinstance(channels, Boundary) or shape is None:
-        trace.put(node.outputs[0], channels)
-        return
-    axis = attribute(node, "axis", 0) % len(shape)
-    rank = indices.ndim if indices is not None else len(trace.shape(node.inputs[1]) or (1,))
-    if axis in channels.axes and (indices is None or indices.ndim > 1):
-        trace.stop(node, "channels are gathered by indices that are computed or not a list")
-        return
-    if axis in channels.axes and indices is not None and indices.ndim == 0:
-        if len(channels.axes) == 1:
-            trace.freeze(_take(channels, axis, indices.reshape(1) % channels.sizes[0]), "taken alone")
-        trace.put(node.outputs[0], _picked(channels, axis, int(indices)))
-        return
-    if indices is not None and indices.ndim == 1:
-        channels = _take(channels, axis, indices.astype(np.int64))
-    axes = [a if a < axis else a + rank - 1 for a in channels.axes]
-    trace.put(node.outputs[0], ChannelMap(tuple(axes), channels.sizes, channels.terms))
-
-
-def _picked(channels: ChannelMap, axis: int, index: int) -> Channels:
-    """One index along an axis of channels: the axis is gone."""
-    place = channels.axes.index(axis)
-    sizes = [size for i, size in enumerate(channels.sizes) if i != place]
-    if not sizes:
-        return Boundary("a single channel is taken")
-    axes = [a - (a > axis) for a in channels.axes if a != axis]
-    one = _take(channels, axis, np.array([index % channels.sizes[place]]))
-    return mapped(one, Reshaped(sizes), axes, sizes)
 
 
 @rule("Pad")
@@ -233,7 +148,7 @@ def _padded(node: ir.Node, channels: ChannelMap, place: int, before: int, after:
     """What is added is a source of its own without energy: it may go with what it is added to."""
     if before < 0 or after < 0:
         kept = np.arange(max(0, -before), channels.sizes[place] + min(0, after))
-        return _take(channels, channels.axes[place], kept)
+        return taken(channels, channels.axes[place], kept)
     size = channels.sizes[place] + before + after
     sizes = [size if i == place else s for i, s in enumerate(channels.sizes)]
     wide = mapped(channels, Placed(before, size, place), channels.axes, sizes)
@@ -289,7 +204,7 @@ def space_to_depth(node: ir.Node, trace: Trace) -> None:
     channels, block = trace.map_on(node.inputs[0], 1), attribute(node, "blocksize")
     if isinstance(channels, ChannelMap):
         indices = np.tile(np.arange(channels.sizes[0]), block * block)
-        channels = _take(channels, 1, indices)
+        channels = taken(channels, 1, indices)
     trace.put(node.outputs[0], channels)
 
 
@@ -297,6 +212,8 @@ def space_to_depth(node: ir.Node, trace: Trace) -> None:
 def repeat(node: ir.Node, trace: Trace) -> None:
     """Repetition along axes without channels; along the channels only from size 1, where nothing is known."""
     channels: Channels = trace.channels(node.inputs[0])
+    if isinstance(channels, Boundary) and trace.constants.view(node.inputs[0]) is not None:
+        channels = repeated(node, trace)
     before, after = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
     if isinstance(channels, ChannelMap) and before is not None and after is not None:
         shift = len(after) - len(before)
@@ -311,6 +228,25 @@ def repeat(node: ir.Node, trace: Trace) -> None:
 def cut_target(node: ir.Node, operation: Operation) -> Iterator[Edit]:
     """The target shape may hold a count of channels."""
     yield from operation.target(node, 1, node.outputs[0])
+    if node.op_type == "Expand":
+        yield from operation.broadcast(node, 0, node.outputs[0])
+
+
+@surgery("Tile")
+def cut_tile(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """What is repeated may be stored, a token say."""
+    yield from operation.broadcast(node, 0, node.outputs[0])
+
+
+@surgery("Concat")
+def cut_parts(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Stored parts that stand beside the data along another axis (a class token) lose what it loses."""
+    rank = len(operation.kept.graph.shapes.of(node.outputs[0]) or ())
+    own = attribute(node, "axis", 0) % max(rank, 1)
+    axes = {axis: kept for axis, kept in operation.kept.axes(node.outputs[0]).items() if axis != own}
+    for index in range(len(node.inputs)):
+        if axes and operation.constants.view(node.inputs[index]) is not None:
+            yield from operation.cut(node, index, axes)
 
 
 @surgery("Split")
@@ -333,50 +269,3 @@ def cut_split(node: ir.Node, operation: Operation) -> Iterator[Edit]:
 def _size_left(operation: Operation, value: ir.Value, axis: int) -> int:
     kept = operation.kept.axes(value).get(axis)
     return len(kept) if kept is not None else int(operation.kept.graph.shapes.size(value, axis) or 0)
-
-
-@surgery("Slice")
-def cut_slice(node: ir.Node, operation: Operation) -> Iterator[Edit]:
-    """Bounds along the channels count what is left before them."""
-    shape = operation.kept.graph.shapes.of(node.inputs[0]) or ()
-    found = _slice_operands(node, operation)
-    kept = operation.kept.axes(node.inputs[0])
-    if found is None or not any(axis % len(shape) in kept for axis in found[2]):
-        return
-    starts, ends = list(found[0]), list(found[1])
-    for place, axis in enumerate(found[2]):
-        left, size = kept.get(axis % len(shape)), shape[axis % len(shape)]
-        if left is not None and size is not None:
-            low, high, _ = slice(starts[place], ends[place]).indices(size)
-            starts[place], ends[place] = int(np.searchsorted(left, low)), int(np.searchsorted(left, high))
-    if "starts" in node.attributes:
-        yield SetAttribute(node, "starts", starts)
-        yield SetAttribute(node, "ends", ends)
-    else:
-        yield SetOperand(node, 1, np.array(starts, dtype=np.int64))
-        yield SetOperand(node, 2, np.array(ends, dtype=np.int64))
-
-
-def _slice_operands(node: ir.Node, operation: Operation) -> tuple[list[int], ...] | None:
-    if "starts" in node.attributes:
-        starts = attribute(node, "starts")
-        return list(starts), list(attribute(node, "ends")), list(attribute(node, "axes", range(len(starts))))
-    arrays = [operation.constants.array(value) for value in node.inputs[1:4]]
-    if arrays[0] is None or arrays[1] is None:
-        return None
-    axes = range(arrays[0].size) if len(arrays) < 3 or arrays[2] is None else arrays[2].tolist()
-    return arrays[0].tolist(), arrays[1].tolist(), list(axes)
-
-
-@surgery("Gather")
-def cut_gather(node: ir.Node, operation: Operation) -> Iterator[Edit]:
-    """Indices along the channels point to where their channel now is; those of removed channels go."""
-    shape = operation.kept.graph.shapes.of(node.inputs[0]) or ()
-    axis = attribute(node, "axis", 0) % max(len(shape), 1)
-    left = operation.kept.axes(node.inputs[0]).get(axis)
-    indices = operation.constants.array(node.inputs[1])
-    if left is None or indices is None:
-        return
-    wanted = indices.reshape(-1) % int(shape[axis] or 1)
-    moved = np.searchsorted(left, wanted[np.isin(wanted, left)])
-    yield SetOperand(node, 1, moved.astype(indices.dtype).reshape(() if indices.ndim == 0 else -1))

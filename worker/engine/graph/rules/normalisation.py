@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from worker.engine.graph.channels import ChannelMap, Floats, scaled
+from worker.engine.graph.channels import ChannelMap, Floats, Ints, scaled
 from worker.engine.graph.constants import attribute
-from worker.engine.graph.surgery import Edit, Operation, surgery
+from worker.engine.graph.surgery import Edit, Operation, SetAttribute, surgery
 from worker.engine.graph.trace import Trace, rule
 
 
@@ -44,24 +44,45 @@ def batch_norm(node: ir.Node, trace: Trace) -> None:
 
 @rule("GroupNormalization")
 def group_norm(node: ir.Node, trace: Trace) -> None:
-    """γ counts (per group in opset 18); the statistics mix the channels of a group, so they must stay."""
-    trace.freeze(trace.channels(node.inputs[0]), "GroupNormalization mixes them")
-    channel_norm(node, trace)
+    """γ counts (per group in opset 18); the statistics mix the channels of a group, which goes as a whole."""
+    channels, groups = trace.channels(node.inputs[0]), attribute(node, "num_groups", 1)
+    if isinstance(channels, ChannelMap):
+        if channels.axes == (1,) and channels.sizes[0] % groups == 0:
+            _together(trace, channels, np.arange(channels.sizes[0]).reshape(groups, -1))
+        else:
+            trace.freeze(channels, "GroupNormalization mixes them")
+    _scale_by(node, trace, _vector(trace, node.inputs[1]), 1)
+
+
+def _together(trace: Trace, channels: ChannelMap, rows: Ints) -> None:
+    """The flat indices of every row stay or go together."""
+    trace.tie(channels, np.broadcast_to(rows[:, :1], rows.shape), channels, rows)
 
 
 @rule("InstanceNormalization")
 def channel_norm(node: ir.Node, trace: Trace) -> None:
-    """γ counts; the statistics come from the data, over all axes but the channels'."""
+    """γ counts; the statistics come from the data, over all axes but the second: what lies at one index of
+    that (a group, when several channels were reshaped into one) goes as a whole."""
     channels = trace.channels(node.inputs[0])
-    if isinstance(channels, ChannelMap) and channels.axes != (1,):
+    if isinstance(channels, ChannelMap) and 1 in channels.axes:
+        grid = np.arange(int(np.prod(channels.sizes))).reshape(channels.sizes)
+        place = channels.axes.index(1)
+        _together(trace, channels, np.moveaxis(grid, place, 0).reshape(channels.sizes[place], -1))
+    elif isinstance(channels, ChannelMap):
         trace.freeze(channels, f"{node.op_type} takes its statistics over them")
     _scale_by(node, trace, _vector(trace, node.inputs[1]), 1)
 
 
 @rule("LayerNormalization", "RMSNormalization")
 def layer_norm(node: ir.Node, trace: Trace) -> None:
-    """γ over the last axes. The statistics are taken over all channels."""
-    trace.freeze(trace.channels(node.inputs[0]), f"{node.op_type} takes its statistics over them")
+    """γ over the last axes. Statistics that are taken over channels are taken over those that stay."""
+    channels, shape = trace.channels(node.inputs[0]), trace.shape(node.inputs[0])
+    if shape is None:
+        trace.freeze(channels, f"{node.op_type} takes its statistics over them")
+    elif isinstance(channels, ChannelMap):
+        normed = range(attribute(node, "axis", -1) % len(shape), len(shape))
+        if set(channels.axes) & set(normed):
+            trace.sums_up(node, normed)
     _scale_by(node, trace, _vector(trace, node.inputs[1]), -1)
 
 
@@ -71,10 +92,38 @@ def simplified_layer_norm(node: ir.Node, trace: Trace) -> None:
     layer_norm(node, trace)
 
 
-@rule("LRN", "LpNormalization", "MeanVarianceNormalization")
-def plain_norm(node: ir.Node, trace: Trace) -> None:
-    """No parameters: channels stay what they are, and all of them must stay."""
-    trace.freeze(trace.channels(node.inputs[0]), f"{node.op_type} mixes them")
+@rule("SimplifiedLayerNormalization")
+def standard_simplified_layer_norm(node: ir.Node, trace: Trace) -> None:
+    """The same where it stands in the standard domain, as ONNX Runtime's exporters write it."""
+    layer_norm(node, trace)
+
+
+@rule("LpNormalization")
+def unit_norm(node: ir.Node, trace: Trace) -> None:
+    """No parameters; the norm is that of the channels that stay."""
+    channels, shape = trace.channels(node.inputs[0]), trace.shape(node.inputs[0])
+    if shape is None:
+        trace.freeze(channels, "LpNormalization mixes them")
+    elif isinstance(channels, ChannelMap) and attribute(node, "axis", -1) % len(shape) in channels.axes:
+        trace.sums_up(node, [attribute(node, "axis", -1) % len(shape)])
+    trace.put(node.outputs[0], channels)
+
+
+@rule("MeanVarianceNormalization")
+def mean_variance_norm(node: ir.Node, trace: Trace) -> None:
+    """No parameters; by default every channel by itself."""
+    channels, shape = trace.channels(node.inputs[0]), trace.shape(node.inputs[0])
+    if isinstance(channels, ChannelMap) and shape is not None:
+        axes = {axis % len(shape) for axis in attribute(node, "axes", (0, 2, 3))}
+        if axes & set(channels.axes):
+            trace.sums_up(node, axes)
+    trace.put(node.outputs[0], channels)
+
+
+@rule("LRN")
+def local_norm(node: ir.Node, trace: Trace) -> None:
+    """Neighbours in the order of the channels norm each other: that order must stay."""
+    trace.freeze(trace.channels(node.inputs[0]), "LRN mixes them")
     trace.put(node.outputs[0], trace.channels(node.inputs[0]))
 
 
@@ -85,3 +134,31 @@ def cut_norm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
     if kept is not None:
         for index in range(1, len(node.inputs)):
             yield from operation.cut(node, index, {0: kept})
+
+
+@surgery("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+def cut_layer_norm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """γ and β lie over the last axes."""
+    for index in range(1, len(node.inputs)):
+        yield from operation.broadcast(node, index, node.outputs[0])
+
+
+@surgery("SimplifiedLayerNormalization", domain="com.microsoft")
+def cut_simplified_layer_norm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """The same."""
+    yield from cut_layer_norm(node, operation)
+
+
+@surgery("GroupNormalization")
+def cut_group_norm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Whole groups go; γ and β are per group (opset 18) or per channel."""
+    kept = operation.kept.axes(node.outputs[0]).get(1)
+    if kept is None:
+        return
+    groups = int(attribute(node, "num_groups", 1))
+    channels = int(operation.kept.graph.shapes.size(node.inputs[0], 1) or groups)
+    left = np.unique(kept // (channels // groups))
+    for index in (1, 2):
+        size = operation.kept.graph.shapes.size(node.inputs[index], 0)
+        yield from operation.cut(node, index, {0: left if size == groups else kept})
+    yield SetAttribute(node, "num_groups", len(left))

@@ -51,9 +51,11 @@ def reduce(node: ir.Node, trace: Trace) -> None:
         return
     axes = _axes(node, trace, len(shape))
     if axes is None or set(axes) & set(channels.axes):
-        if node.op_type.startswith("Arg"):
+        if axes is None or node.op_type.startswith("Arg"):
             trace.read(node.inputs[0], f"{node.op_type} over the channels")
-        trace.freeze(channels, f"{node.op_type} is taken over them")
+            trace.freeze(channels, f"{node.op_type} is taken over them")
+        else:
+            trace.sums_up(node, axes)
         trace.put(node.outputs[0], Boundary("a reduction over the channels"))
         return
     if attribute(node, "keepdims", 1):

@@ -1,0 +1,57 @@
+"""The full network with statistics over the channels that stay: what a smaller one is compared with.
+
+A norm over channels cannot stay what it was when some go: zeros in their place would count in the mean and
+the variance. So in the model that is compared, every operator that sums up channels without weights sees
+only those that stay, and what it makes of each is laid back where it was. What removed channels then hold
+does not matter: nobody reads them but with weights that are zero.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from worker.engine.formats.edits import Edit, Narrow, Widen
+from worker.engine.graph.channels import Ints
+from worker.engine.graph.kept import Kept
+from worker.engine.graph.layer import Summed
+
+#: Operators whose first result has the shape of their first operand; the rest are parameters for its end.
+_NORMS = {
+    "LayerNormalization",
+    "RMSNormalization",
+    "SimplifiedLayerNormalization",
+    "LpNormalization",
+    "MeanVarianceNormalization",
+}
+
+
+def statistics_over(kept: Kept, analysed: ir.Model, structure: ir.Model) -> list[Edit]:
+    """Edits of `structure`, another load of the file that was `analysed`."""
+    twins = dict(zip(analysed.graph, structure.graph, strict=True))
+    return [edit for item in kept.graph.summed for edit in _edits(kept, item, twins[item.node])]
+
+
+def _edits(kept: Kept, item: Summed, node: ir.Node) -> Iterator[Edit]:
+    value = item.node.inputs[item.operand]
+    axes = {axis: left for axis, left in kept.axes(value).items() if axis in item.axes}
+    if not axes:
+        return
+    yield Narrow(node, item.operand, axes)
+    shape = kept.graph.shapes.of(value) or ()
+    if node.op_type not in _NORMS:
+        return
+    for index, parameter in enumerate(item.node.inputs[1:], 1):
+        own = kept.graph.shapes.of(parameter) or ()
+        fitting = {axis - len(shape): left for axis, left in axes.items() if len(shape) - axis <= len(own)}
+        lost = {axis: left for axis, left in fitting.items() if own[axis] != 1}
+        if lost:
+            yield Narrow(node, index, lost)
+    yield Widen(node, {axis: _back(left, int(shape[axis] or 0)) for axis, left in axes.items()})
+
+
+def _back(left: Ints, size: int) -> Ints:
+    """For each of `size` indices its place among those that are left; any, where it is not."""
+    places = np.zeros(size, dtype=np.int64)
+    places[left] = np.arange(len(left))
+    return places
