@@ -19,8 +19,8 @@ def _compared(call: Call, function: Callable[[Any, Any], Any], a: Value, b: Valu
     if isinstance(b, Sizes) and b.rank == 0 and isinstance(a, Tensor) and a.dtype not in UNSIGNED:
         made: Tensor = function(a, b.values[0])
         return made
-    made = function(ordered(call.tensor_of(a)), ordered(call.tensor_of(b)))
-    return made
+    result: Tensor = function(ordered(call.tensor_of(a)), ordered(call.tensor_of(b)))
+    return result
 
 
 @operator("Equal", scalars=True)
