@@ -105,6 +105,15 @@ class Dataset:
             )
         return sides
 
+    def sample(self, rows: int, seed: int = 0) -> "Dataset":
+        """So many of the rows, drawn by the seed, in the order of the file; all of them where there are no
+        more. Never fewer than the model is bound to."""
+        wanted = max(rows, self.bound_batch or 1)
+        if wanted >= self.rows:
+            return self
+        drawn = np.random.default_rng(seed).permutation(self.rows)[:wanted]
+        return self._picking(np.sort(drawn))
+
     def _picking(self, positions: Rows) -> "Dataset":
         return replace(self, rows=len(positions), picked=self._of_file(positions), held_out=None)
 

@@ -201,7 +201,8 @@ class TransposedConvolution(_Spatial):
 
     def rows(self, data: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
         spread = data.new_zeros(*data.shape[:2], *self._spread_sizes(data))
-        spread[(..., *(slice(None, None, stride) for stride in self.strides))] = data
+        places = tuple(slice(None, None, stride) for stride in self.strides)
+        spread[(slice(None), slice(None), *places)] = data
         padded = _pad(spread, self._reach(data))
         offsets = [[self.dilations[i] * (n - 1 - tap) for tap in range(n)] for i, n in enumerate(self.taps)]
         return self._unfold(padded, (1,) * len(self.taps), offsets, positions)
