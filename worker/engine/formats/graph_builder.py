@@ -12,6 +12,7 @@ from worker.engine.errors import InvalidModelError, InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.formats.graph_plan import Plan, Step
 from worker.engine.formats.graph_tensors import to_torch
+from worker.engine.formats.graph_weights import is_stored
 from worker.engine.formats.operators import Call, Implementation, Sizes, find
 from worker.engine.formats.operators.call import Mode
 from worker.engine.formats.operators.registry import FIRST_OPSET
@@ -99,7 +100,7 @@ class Builder:
             function = self._functions.get(node.op_identifier())
             if function is not None:
                 steps += self._inlined(function, node, scope)
-            elif not _is_stored(node):
+            elif not is_stored(node):
                 steps += self._step(node, scope)
         return steps
 
@@ -256,13 +257,9 @@ def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _is_stored(node: ir.Node) -> bool:
-    return node.op_type == "Constant" and _domain(node.domain) == ""
-
-
 def _is_constant(value: ir.Value) -> bool:
     node = value.producer()
-    return value.is_initializer() if node is None else _is_stored(node)
+    return value.is_initializer() if node is None else is_stored(node)
 
 
 def _resolved(node: ir.Node, scope: Scope) -> dict[str, ir.Attr]:

@@ -12,9 +12,9 @@ from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.formats.graph_builder import Builder
 from worker.engine.formats.graph_plan import Plan, Watch, step_reads, with_deaths
-from worker.engine.formats.graph_weights import is_weight, statistics
+from worker.engine.formats.graph_weights import statistics, weights
 from worker.engine.formats.operators import Sizes
-from worker.engine.formats.operators.call import Mode
+from worker.engine.formats.operators.call import TORCH_TYPES, Mode
 
 
 @final
@@ -30,7 +30,7 @@ class GraphModule(nn.Module):
         structure = network.structure
         self._mode = Mode(torch.device(device), dtype)
         running = statistics(structure)
-        trained = _weights(network, running)
+        trained = weights(network)
         builder = Builder(network, self._mode, trained | running)
         plan = builder.main()
         self._plan = with_deaths(plan)
@@ -138,30 +138,12 @@ def graph_module(network: Network, device: str = "cpu", dtype: torch.dtype | Non
     return GraphModule(network, device, dtype)
 
 
-def _weights(network: Network, running: frozenset[ir.Value]) -> frozenset[ir.Value]:
-    structure = network.structure
-    stored = {value for graph in structure.graphs() for value in graph.initializers.values()}
-    for body in (structure.graph, *structure.functions.values()):
-        constants = (node for node in body.all_nodes() if node.op_type == "Constant")
-        stored |= {
-            node.outputs[0] for node in constants if not any(a.is_ref() for a in node.attributes.values())
-        }
-    return frozenset(
-        value
-        for value in stored - running
-        if _is_float(value) and is_weight(network, value, network.read(value))
-    )
-
-
-def _is_float(value: ir.Value) -> bool:
-    return value.dtype is None or value.dtype.is_floating_point()
-
-
 def _floating(value: ir.Value, mode: Mode) -> torch.dtype | None:
     """The type to hold an input in, None for what is no float."""
     if value.dtype is None or not value.dtype.is_floating_point():
         return None
-    return mode.computed(torch.from_numpy(value.dtype.numpy().type(0).reshape(1)).dtype)
+    dtype = TORCH_TYPES.get(value.dtype.value)
+    return None if dtype is None else mode.computed(dtype)
 
 
 def _read(plan: Plan) -> frozenset[int]:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from worker.engine.formats.base import Array, Network
+from worker.engine.formats.filled import filled
 
 _FLOATS = frozenset(map(np.dtype, (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)))
 #: Operators that hand a stored tensor on as it is, from their first operand.
@@ -57,6 +58,31 @@ class Use:
 
     node: ir.Node
     index: int
+
+
+def is_stored(node: ir.Node) -> bool:
+    """Whether the node only gives what the file stores: a Constant, a ConstantOfShape of a stored shape."""
+    constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+    return constant or (node.op_type == "ConstantOfShape" and filled(node.outputs[0]) is not None)
+
+
+def weights(network: Network) -> frozenset[ir.Value]:
+    """Handles of the tensors to train."""
+    structure = network.structure
+    stored = {value for graph in structure.graphs() for value in graph.initializers.values()}
+    for body in (structure.graph, *structure.functions.values()):
+        constants = (node for node in body.all_nodes() if is_stored(node))
+        stored |= {node.outputs[0] for node in constants if not _refers(node)}
+    floats = (value for value in stored - statistics(structure) if _is_float(value))
+    return frozenset(value for value in floats if is_weight(network, value, network.read(value)))
+
+
+def _refers(node: ir.Node) -> bool:
+    return any(attribute.is_ref() for attribute in node.attributes.values())
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is None or value.dtype.is_floating_point()
 
 
 def is_weight(network: Network, value: ir.Value, array: Array) -> bool:

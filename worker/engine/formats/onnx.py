@@ -18,12 +18,14 @@ from worker.engine.formats.archives import pack
 from worker.engine.formats.base import Array, Format, LoadOptions, Network, Runner
 from worker.engine.formats.edits import Edit
 from worker.engine.formats.filled import filled, mark_whole, shrunk_fills, store_whole
+from worker.engine.formats.graph_trainable import GraphTrainable
 from worker.engine.formats.memory import kept
 from worker.engine.formats.onnx_files import DataRange, OnnxFiles, check, parse, serialized, unpack
 from worker.engine.formats.onnx_rewrite import rewrite
 from worker.engine.formats.onnx_runner import OnnxRunner
 from worker.engine.formats.onnx_tensors import array_of, put, stored_tensors
 from worker.engine.formats.registry import register
+from worker.engine.formats.trainable import Trainable
 
 #: Under this key a tensor of the structure knows its place in `stored_tensors` of the file.
 _NUMBER = "lookahead.number"
@@ -126,6 +128,10 @@ class OnnxNetwork(Network):
         else:
             onnx.save_model(proto, path, save_as_external_data=True, location=location, size_threshold=1024)
         return OnnxFormat().load(path, LoadOptions(scratch=directory))
+
+    def trainable(self, device: str = "cpu") -> Trainable:
+        """The graph as a torch module, with the tensors as they are written now."""
+        return GraphTrainable(self, device)
 
     def _members(self) -> Mapping[str, Path]:
         """Files of the zip that comes back; for a bare file with data beside it the two together."""
