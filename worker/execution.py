@@ -1,5 +1,6 @@
 """One job in one child: order in, events out, a verdict at the end."""
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -8,13 +9,16 @@ from typing import Final, final
 
 from api_schemas.datasets import DatasetFormat
 from api_schemas.events import ChildEvent, EventType
-from api_schemas.jobs import ChildOrder, ChildResult, Stage
+from api_schemas.jobs import CheckpointOrder, ChildOrder, ChildResult, Stage
 from api_schemas.models import ModelFormat
 from store import Store
-from store.records import DatasetRecord, JobRecord, ModelRecord
+from store.errors import BlobError
+from store.records import DatasetRecord, JobKind, JobRecord, ModelRecord
+from worker.checkpoints import CheckpointKeeper, Say, saved_event
 from worker.devices import device
 from worker.errors import BrokenProtocolError
 from worker.lease import Lease, now
+from worker.logs import log
 from worker.nursery import Nursery
 from worker.process import ChildProcess
 from worker.protocol import ChildMessage, ChildStart
@@ -51,8 +55,13 @@ def load_inputs(store: Store, job: JobRecord) -> Inputs:
     return Inputs(job, store.models.get(job.model_id), dataset)
 
 
-def write_order(store: Store, inputs: Inputs, child: ChildProcess, threads: int) -> ChildOrder:
-    """Copy the files into the child's directory, under names of ours, and say what to do with them."""
+def write_order(
+    store: Store, inputs: Inputs, child: ChildProcess, settings: WorkerSettings, say: Say
+) -> ChildOrder:
+    """Copy the files into the child's directory, under names of ours, and say what to do with them.
+
+    `say` is for what the user should know of the checkpoint.
+    """
     folder = child.directory.input
     model = folder / f"model{_MODEL_SUFFIX[inputs.model.format]}"
     store.blobs.fetch(inputs.model.sha256, model)
@@ -67,9 +76,39 @@ def write_order(store: Store, inputs: Inputs, child: ChildProcess, threads: int)
         recipe=job.recipe,
         inputs=job.inputs,
         device=device(),
-        threads=threads,
+        threads=settings.threads,
         sandbox=(child.ready and child.ready.ready) or "off",
+        checkpoints=_checkpoint_order(store, job, folder, settings, say)
+        if job.kind is JobKind.PRUNE
+        else None,
     )
+
+
+def _checkpoint_order(
+    store: Store, job: JobRecord, folder: Path, settings: WorkerSettings, say: Say
+) -> CheckpointOrder:
+    return CheckpointOrder(
+        folder="checkpoint",
+        interval_seconds=settings.checkpoint_seconds,
+        most_bytes=settings.max_checkpoint_bytes,
+        saved=_fetch_checkpoint(store, job, folder, say),
+    )
+
+
+def _fetch_checkpoint(store: Store, job: JobRecord, folder: Path, say: Say) -> str | None:
+    """What the attempt before saved, if it can be had: without it the job starts over."""
+    if job.checkpoint is None:
+        return None
+    path = folder / "checkpoint.zip"
+    try:
+        store.checkpoints.fetch(job.id, job.checkpoint.sha256, path)
+    except BlobError as error:
+        log("checkpoint lost", level=logging.WARNING, job=job.id, reason=str(error))
+        message = "The checkpoint of the attempt before cannot be read; the job starts over."
+        say(ChildEvent(type=EventType.WARNING, data={"message": message}))
+        return None
+    say(saved_event("resumed", job.checkpoint.size_bytes))
+    return f"input/{path.name}"
 
 
 def _fetch_dataset(store: Store, dataset: DatasetRecord, folder: Path) -> str:
@@ -83,7 +122,7 @@ def job_limits(settings: WorkerSettings) -> Limits:
     return Limits(
         cpu_seconds=int(settings.job_seconds * (settings.threads + 1)) + 60,
         memory_bytes=None if device() == "cuda" else settings.memory_bytes,
-        file_bytes=settings.max_output_bytes,
+        file_bytes=max(settings.max_output_bytes, settings.max_checkpoint_bytes),
     )
 
 
@@ -98,8 +137,9 @@ class Execution:
         settings: WorkerSettings,
         shutdown: threading.Event,
         nursery: Nursery,
+        keeper: CheckpointKeeper,
     ) -> None:
-        self._child, self._lease, self._nursery = child, lease, nursery
+        self._child, self._lease, self._nursery, self._keeper = child, lease, nursery, keeper
         self._watch = Watch(child.pid, child.directory, allowance(settings), lease, shutdown)
         self._result: ChildResult | None = None
         self._events = 0
@@ -151,6 +191,10 @@ class Execution:
         if message.result is not None:
             self._result = self._result or message.result
         if message.event is None:
+            return
+        if message.event.type is EventType.CHECKPOINT:
+            self._watch.progressed()
+            self._keeper.offer(str(message.event.data.get("file", "")))
             return
         event = clean_event(message.event)
         if event is None:

@@ -3,7 +3,8 @@
 Actions: ``kill`` (SIGKILL), ``stop`` (SIGSTOP), ``term`` (SIGTERM), ``raise`` (an error nobody expects).
 Several are separated by commas. Points: ``supervisor.claimed``, ``supervisor.child_started``,
 ``supervisor.before_publish``, ``supervisor.published``, ``supervisor.before_finish``,
-``supervisor.finished``. Unset, as in production, a point costs a look at one empty mapping.
+``supervisor.finished``, ``supervisor.checkpointed``. Unset, as in production, a point costs a look at one
+empty mapping.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Private directories for children, and what is left of them after a crash.
 
 ``<scratch>/<id>/`` is locked by the supervisor that made it, so a directory whose lock is free is an orphan.
-``work/`` inside it is all the child may touch: ``input/``, ``output/``, ``tmp/``.
+``work/`` inside it is all the child may touch: ``input/``, ``output/``, ``checkpoint/``, ``tmp/``.
 """
 
 import contextlib
@@ -25,8 +25,12 @@ class JobDirectory:
         self._lock = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.work = self.root / "work"
-        for name in ("input", "output", "tmp"):
+        for name in ("input", "output", "checkpoint", "tmp"):
             (self.work / name).mkdir(parents=True)
+        # Opened before there is a child, which could put a link in the folder's place.
+        self.checkpoint_descriptor = os.open(
+            self.work / "checkpoint", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )
 
     @property
     def input(self) -> Path:
@@ -50,6 +54,7 @@ class JobDirectory:
     def close(self) -> None:
         """Remove everything; the child must be gone."""
         _remove(self.root)
+        os.close(self.checkpoint_descriptor)
         os.close(self._lock)
 
 

@@ -88,6 +88,11 @@ class Lease:
                 self._waiting.append(event)
 
     @property
+    def claim(self) -> Claim:
+        """What is held."""
+        return self._claim
+
+    @property
     def expired(self) -> bool:
         """True when the job may soon be somebody else's: the child must be gone by then."""
         return self.lost or self._clock() >= self._held_from + self._seconds * _SAFE_SHARE

@@ -42,7 +42,8 @@ class WorkerSettings(StoreSettings):
     """What a worker is told. Unset `broker_url` is the embedded mode: no doorbell, the worker polls.
 
     `stage_seconds` is the longest silence of a job: no event, no progress. `memory_bytes` bounds what a
-    job may take beside the libraries. `torchscript_enabled` off refuses TorchScript, which is code.
+    job may take beside the libraries. `checkpoint_seconds` is how often long work is saved at most.
+    `torchscript_enabled` off refuses TorchScript, which is code.
     """
 
     model_config = SettingsConfigDict(env_prefix="LOOKAHEAD_", extra="ignore", frozen=True)
@@ -53,6 +54,8 @@ class WorkerSettings(StoreSettings):
     stage_seconds: Seconds = 1800
     memory_bytes: Annotated[int, Field(gt=0)] = Field(default_factory=_available_memory)
     max_output_bytes: Annotated[int, Field(gt=0)] = 8 * _GIB
+    checkpoint_seconds: Seconds = 60
+    max_checkpoint_bytes: Annotated[int, Field(gt=0)] = 8 * _GIB
     scratch_dir: Path | None = None
     threads: Annotated[int, Field(gt=0)] = Field(default_factory=_available_threads)
     poll_seconds: Seconds = 0.5

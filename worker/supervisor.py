@@ -7,6 +7,8 @@ supervisor that cannot say whether it still holds the lease stops its child and 
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, final
 
 from api_schemas.errors import ErrorCode, JobError
@@ -14,10 +16,11 @@ from api_schemas.events import ChildEvent, EventType
 from api_schemas.jobs import ChildResult, Stage
 from api_schemas.models import ModelFormat
 from store import Store
-from store.errors import BlobError, NotFoundError, StaleClaimError, UnavailableError
-from store.records import Claim, Outcome
+from store.errors import BlobError, NotFoundError, StaleClaimError, StoreError, UnavailableError
+from store.records import Claim, JobKind, JobRecord, Outcome
 from worker import failpoints
 from worker.artefacts import Artefacts
+from worker.checkpoints import CheckpointKeeper
 from worker.devices import cuda_visible
 from worker.errors import ChildStartError, RejectedOutputError, SandboxUnavailableError
 from worker.execution import Execution, Inputs, job_limits, load_inputs, write_order
@@ -152,16 +155,35 @@ class Supervisor:
 
     def _execute(self, child: ChildProcess, inputs: Inputs, lease: Lease) -> Verdict:
         lease.add(_stage(Stage.STARTING))
-        order = write_order(self._store, inputs, child, self._settings.threads)
+        order = write_order(self._store, inputs, child, self._settings, lease.add)
         failpoints.reach("supervisor.child_started")
-        execution = Execution(child, lease, self._settings, self._shutdown, self._nursery)
-        observed = execution.run(ChildStart(order=order, limits=job_limits(self._settings)))
-        verdict = judge(observed)
+        with self._keeping(child, lease) as keeper:
+            execution = Execution(child, lease, self._settings, self._shutdown, self._nursery, keeper)
+            observed = execution.run(ChildStart(order=order, limits=job_limits(self._settings)))
+            verdict = judge(observed)
+            keeper.end(keep=_goes_on(verdict))
         stopped = None if observed.stopped is None else observed.stopped.value
         log("child ended", job=inputs.job.id, status=observed.returncode, stopped=stopped)
         if isinstance(verdict, Failed) and observed.log_tail:
             log("child log", job=inputs.job.id, tail=observed.log_tail[-8000:])
         return verdict
+
+    @contextmanager
+    def _keeping(self, child: ChildProcess, lease: Lease) -> Iterator[CheckpointKeeper]:
+        """A keeper for the child's checkpoints. Faster than twice in an interval no child is followed."""
+        settings = self._settings
+        keeper = CheckpointKeeper(
+            self._store,
+            lease.claim,
+            child.directory,
+            settings.max_checkpoint_bytes,
+            settings.checkpoint_seconds / 2,
+            lease.add,
+        )
+        try:
+            yield keeper
+        finally:
+            keeper.end(keep=False)
 
     def _publish(
         self, child: ChildProcess, inputs: Inputs, result: ChildResult, lease: Lease
@@ -195,14 +217,24 @@ class Supervisor:
             return
         log("abandoned", job=claim.job.id, token=claim.token)
 
+    def _forget_checkpoints(self, job: JobRecord) -> None:
+        """A job that has ended needs none. What stays behind goes with the next collection of garbage."""
+        if job.kind is not JobKind.PRUNE or not job.status.finished:
+            return
+        try:
+            self._store.checkpoints.discard(job.id)
+        except StoreError as error:
+            log("checkpoints not removed", job=job.id, reason=str(error))
+
     def _write_end(self, claim: Claim, ending: Outcome | Verdict) -> None:
         jobs = self._store.jobs
         match ending:
             case Outcome():
-                jobs.finish(claim, ending)
+                self._forget_checkpoints(jobs.finish(claim, ending))
                 log("succeeded", job=claim.job.id)
             case Failed(error, retry):
                 ended = jobs.fail(claim, error, retry=retry)
+                self._forget_checkpoints(ended)
                 log(
                     "failed",
                     job=claim.job.id,
@@ -211,11 +243,16 @@ class Supervisor:
                     then=ended.status.value,
                 )
             case Cancelled():
-                jobs.cancelled(claim)
+                self._forget_checkpoints(jobs.cancelled(claim))
                 log("cancelled", job=claim.job.id)
             case Released():
                 jobs.release(claim)
                 log("released", job=claim.job.id)
+
+
+def _goes_on(verdict: Verdict) -> bool:
+    """Whether another attempt may take up what this one has saved."""
+    return isinstance(verdict, Released) or (isinstance(verdict, Failed) and verdict.retry)
 
 
 def _failed(code: ErrorCode, message: str, *, retry: bool = False) -> Failed:

@@ -68,6 +68,8 @@ _CHILD_CODES: Final = frozenset(
         *(ErrorCode.INVALID_RECIPE, ErrorCode.NEEDS_DATASET, ErrorCode.NEEDS_INPUTS, ErrorCode.NEEDS_LABELS),
         *(ErrorCode.INVALID_DATASET, ErrorCode.PICKLED_DATA, ErrorCode.WRONG_DTYPE, ErrorCode.NOT_FINITE),
         *(ErrorCode.TOO_FEW_ROWS, ErrorCode.LABELS_OUT_OF_RANGE),
+        *(ErrorCode.INVALID_DATASET, ErrorCode.PICKLED_DATA, ErrorCode.WRONG_DTYPE, ErrorCode.NOT_FINITE),
+        *(ErrorCode.TOO_FEW_ROWS, ErrorCode.LABELS_OUT_OF_RANGE),
         *(ErrorCode.PAYLOAD_TOO_LARGE, ErrorCode.OUT_OF_MEMORY, ErrorCode.SANDBOX_VIOLATION),
     }
 )

@@ -39,10 +39,12 @@ class Allowance:
 
 
 def allowance(settings: WorkerSettings) -> Allowance:
-    """As the settings say. On disk there may be the output twice over: being written and written."""
-    return Allowance(
-        settings.job_seconds, settings.stage_seconds, settings.memory_bytes, 2 * settings.max_output_bytes
-    )
+    """As the settings say. On disk there may be the output twice over: being written and written.
+
+    Of checkpoints there may be one more, unpacked.
+    """
+    disk_bytes = 2 * settings.max_output_bytes + 3 * settings.max_checkpoint_bytes
+    return Allowance(settings.job_seconds, settings.stage_seconds, settings.memory_bytes, disk_bytes)
 
 
 @final

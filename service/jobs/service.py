@@ -137,6 +137,7 @@ def shown(job: JobRecord) -> Job:
         dataset_id=job.dataset_id,
         recipe=job.recipe,
         metadata=dict(job.metadata),
+        checkpoint_at=job.checkpoint_at,
         error=job.error,
         summary=job.summary,
         links=_links(job),

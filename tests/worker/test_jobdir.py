@@ -12,7 +12,7 @@ from worker.jobdir import JobDirectory
 def test_a_directory_is_private_and_goes_with_its_owner(tmp_path: Path) -> None:
     made = JobDirectory(tmp_path)
     assert made.root.stat().st_mode & 0o777 == 0o700
-    assert sorted(path.name for path in made.work.iterdir()) == ["input", "output", "tmp"]
+    assert sorted(path.name for path in made.work.iterdir()) == ["checkpoint", "input", "output", "tmp"]
     made.close()
     assert list(tmp_path.iterdir()) == []
 

@@ -176,6 +176,48 @@ def test_a_job_that_never_ends_is_ended(tmp_path: Path) -> None:
         assert ended.error is not None and ended.error.code is ErrorCode.TIME_LIMIT and ended.attempts == 1
 
 
+def test_memory_is_watched_where_address_space_is_not_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("worker.execution.device", lambda: "cuda")  # then the child has no limit of its own
+    with open_workplace(tmp_path, memory_bytes=256 * MIB) as place, caplog.at_level("INFO"):
+        job = place.submit("hoard", max_attempts=3)
+        with supervising(place) as supervisor:
+            supervisor.drain()
+        ended = place.job(job)
+    assert ended.error is not None and ended.error.code is ErrorCode.OUT_OF_MEMORY and ended.attempts == 1
+    assert ended.error.message == "The job needed more memory than a worker gives."
+
+
+def test_false_checkpoints_are_refused_and_cost_nothing(tmp_path: Path) -> None:
+    with open_workplace(tmp_path, checkpoint_seconds=0.01) as place:
+        job = place.submit("false_checkpoints", max_attempts=1)
+        with supervising(place) as supervisor:
+            supervisor.drain()
+        assert place.job(job).status is JobStatus.SUCCEEDED
+        events = place.events(job)
+        assert not [event for event in events if event.type is EventType.CHECKPOINT]
+        assert place.store.checkpoints.jobs() == () and list(place.store.blobs.staging_dir().iterdir()) == []
+
+
+def test_a_training_job_is_cancelled_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    with open_workplace(tmp_path, checkpoint_seconds=0.05) as place:
+        job = place.submit("train")
+        with supervising(place) as supervisor:
+            thread = threading.Thread(target=supervisor.drain)
+            thread.start()
+            running = place.wait_for(job, lambda present: present.checkpoint is not None)
+            assert running.checkpoint_at is not None
+            place.store.jobs.cancel(job.id)
+            ended = place.wait_finished(job)
+            thread.join()
+        assert ended.status is JobStatus.CANCELLED and ended.checkpoint is None
+        place.store.collect_garbage(0)  # one may have been on its way
+        assert place.store.checkpoints.jobs() == ()
+        saved = [event.data for event in place.events(job) if event.type is EventType.CHECKPOINT]
+        assert saved and all(set(data) == {"action", "size_bytes"} for data in saved)
+
+
 def test_a_running_job_is_cancelled(place: Workplace) -> None:
     job = place.submit("endless")
     with supervising(place) as supervisor:

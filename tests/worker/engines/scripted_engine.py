@@ -16,7 +16,9 @@ from api_schemas.events import ChildEvent, EventType
 from api_schemas.jobs import ChildOrder, ChildResult, Plan, Summary
 from api_schemas.models import Inspection, LayerInfo, ModelFormat
 from api_schemas.report import Environment, FileReport, Report
+from worker.engine.checkpoint import Checkpoints
 
+TRAINING_STEPS = 100
 Emit = Callable[[ChildEvent], None]
 Act = Callable[[ChildOrder, Path, Emit], ChildResult]
 
@@ -46,6 +48,54 @@ def act_steady(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
         emit(ChildEvent(type=EventType.PROGRESS, data={"done": step, "total": 40}))
         time.sleep(0.05)
     return act_ok(order, directory, emit)
+
+
+def act_train(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
+    """A hundred steps, each on what the one before came to; about four seconds in one go."""
+    given = order.checkpoints
+    assert given is not None
+    checkpoints = Checkpoints(
+        directory / given.folder,
+        saved=given.saved and directory / given.saved,
+        identity=lambda: {"job": order.job_id},
+        emit=emit,
+        interval_seconds=given.interval_seconds,
+        most_bytes=given.most_bytes,
+    )
+    _stage(emit, "recovering")
+    saved = checkpoints.load()
+    first = 0 if saved is None else saved.state["step"]
+    weights = b"" if saved is None else saved.files["weights"].read_bytes()
+    for step in range(first, TRAINING_STEPS):
+        weights = sha256(weights + bytes([step])).digest()
+        emit(
+            ChildEvent(type=EventType.METRIC, data={"name": "loss", "value": 1.0 / (step + 1), "step": step})
+        )
+        checkpoints.save({"step": step + 1}, {"weights": weights})
+        time.sleep(0.04)
+    trained = b"\x32\x40" + weights.hex().encode()  # a protobuf field: the model's documentation
+    return _publishable(order, directory, (directory / order.model).read_bytes() + trained)
+
+
+def act_false_checkpoints(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
+    """Announces what is none, and puts a folder of its own in the place of the supervisor's."""
+    for name in ("nothing.zip", "../input/model.onnx", "/etc/passwd", "", "x" * 5_000):
+        emit(ChildEvent(type=EventType.CHECKPOINT, data={"file": name}))
+    (directory / "checkpoint").rename(directory / "away")
+    (directory / "checkpoint").mkdir()
+    (directory / "checkpoint" / "own").write_text("x")
+    for _ in range(20):
+        emit(ChildEvent(type=EventType.CHECKPOINT, data={"file": "own"}))
+        time.sleep(0.02)
+    return act_ok(order, directory, emit)
+
+
+def act_hoard(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
+    """Takes memory and touches it, as training on a device does, where address space is not limited."""
+    hoard = []
+    while True:
+        hoard.append(b"x" * (16 * 1024 * 1024 + len(hoard)))
+        time.sleep(0.01)
 
 
 def act_endless(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
