@@ -12,6 +12,8 @@ from worker.engine.formats.operators.sizes import Sizes
 #: ONNX's numbers of integers narrower than a byte: lowest value and how many there are.
 _NARROW = {21: (0, 16), 22: (-8, 16), 25: (0, 4), 26: (-2, 4)}
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz)
+#: 448 is the largest of float8_e4m3fn, 480 would be the next.
+_E4M3FN_END = 464.0
 
 
 @operator("Cast", sizes=True)
@@ -29,22 +31,25 @@ def cast(call: Call, x: Value) -> Value:
     if exact != dtype and call.mode.floating is None:
         # Half precision is held in single, but what a file rounds is rounded.
         return tensor.to(exact).to(dtype)
-    return _float8(call, tensor, dtype) if dtype in _FLOAT8 else tensor.to(dtype)
+    return float8(call, tensor, dtype) if dtype in _FLOAT8 else tensor.to(dtype)
 
 
-def _float8(call: Call, x: Tensor, dtype: torch.dtype) -> Tensor:
+def float8(call: Call, x: Tensor, dtype: torch.dtype) -> Tensor:
     """Saturated unless the node says otherwise; else what is too large is infinite or no number."""
-    if not call.int("saturate", 1):
-        return x.to(dtype)
     limit = torch.finfo(dtype).max
-    return x.clamp(-limit, limit).to(dtype)
+    if call.int("saturate", 1):
+        return x.clamp(-limit, limit).to(dtype)
+    if dtype != torch.float8_e4m3fn:
+        return x.to(dtype)
+    # torch saturates this type by itself; from half a step past the largest on it should be no number.
+    return torch.where(x.abs() > _E4M3FN_END, x.new_tensor(math.nan), x).to(dtype)
 
 
 @operator("CastLike", since=15, sizes=True)
 def cast_like(call: Call, x: Value, like: Value) -> Value:
     """Elements in the type of another tensor."""
     dtype = like.dtype if isinstance(like, Sizes) else call.tensor_of(like).dtype
-    return _float8(call, call.tensor_of(x), dtype) if dtype in _FLOAT8 else call.tensor_of(x).to(dtype)
+    return float8(call, call.tensor_of(x), dtype) if dtype in _FLOAT8 else call.tensor_of(x).to(dtype)
 
 
 @operator("BitCast", since=26)

@@ -80,8 +80,10 @@ def _transposed_pads(
         stride * (size - 1) + more + extent
         for size, stride, more, extent in zip(sizes, shape.strides, extra, shape.extents, strict=True)
     )
-    totals = tuple(max(0, one - target) for one, target in zip(full, targets, strict=True))
-    return split_padding(totals, upper=automatic == "SAME_UPPER")
+    totals = tuple(one - target for one, target in zip(full, targets, strict=True))
+    begins, ends = split_padding(tuple(max(0, one) for one in totals), upper=automatic == "SAME_UPPER")
+    # An output larger than the input reaches is filled up at the end.
+    return begins, tuple(end + min(0, total) for end, total in zip(ends, totals, strict=True))
 
 
 @operator("ConvInteger", since=10)

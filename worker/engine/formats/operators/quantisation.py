@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.formats.operators.call import TORCH_TYPES, Call
+from worker.engine.formats.operators.casting import float8
 from worker.engine.formats.operators.registry import operator
 
 #: Ranges of integers narrower than the type that holds them, by ONNX's number.
@@ -16,8 +17,7 @@ def quantize_linear(call: Call, x: Tensor, scale: Tensor, zero_point: Tensor | N
     dtype = _quantised(call, zero_point)
     steps = x / _spread(call, scale, x)
     if dtype.is_floating_point:
-        limit = torch.finfo(dtype).max
-        return (steps.clamp(-limit, limit) if call.int("saturate", 1) else steps).to(dtype)
+        return float8(call, steps, dtype)
     rounded = steps.round()
     if zero_point is not None:
         rounded = rounded + _spread(call, zero_point, x).to(rounded.dtype)

@@ -137,7 +137,7 @@ def _reduced(call: Call, x: Value, axes: Axes) -> Value:
 
 def _summable(call: Call, x: Tensor) -> Tensor:
     """Unsigned integers in a type that torch adds; order is seen to where it matters."""
-    return x if call.operator in ("ReduceMax", "ReduceMin") else wide(x)  # type: ignore[no-any-return]
+    return x if call.operator in ("ReduceMax", "ReduceMin") else wide(x)
 
 
 @operator("ArgMax", "ArgMin")
@@ -189,7 +189,7 @@ def largest(call: Call, x: Value, count: Value) -> tuple[Tensor, Tensor]:
 
 def _top(x: Tensor, count: int, axis: int, *, largest: bool) -> tuple[Tensor, Tensor]:
     """Sorted stably, because torch's own top-k takes any of equals."""
-    values, places = torch.sort(ordered(x), axis, descending=largest, stable=True)
+    values, places = torch.sort(ordered(x), dim=axis, descending=largest, stable=True)
     return unordered(values.narrow(axis, 0, count), x.dtype), places.narrow(axis, 0, count)
 
 

@@ -154,6 +154,9 @@ def _interpolated(data: Tensor, axes: Sequence[_Axis], style: _Style) -> Tensor 
         return None
     if style.transform not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         return None
+    if style.transform == "pytorch_half_pixel" and any(one.size == 1 for one in axes):
+        # One place alone is the first there, the middle in torch of today.
+        return None
     kernel = "bilinear" if data.dim() == 4 else "trilinear"
     return functional.interpolate(data, sizes, mode=kernel, align_corners=style.transform == "align_corners")
 
