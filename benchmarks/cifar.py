@@ -1,0 +1,116 @@
+"""CIFAR-10 and Conv-6 of the LAP protocol: reading, training, writing as ONNX."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+_MEAN = np.array([0.4914, 0.4822, 0.4465], np.float32)
+_DEVIATION = np.array([0.247, 0.243, 0.261], np.float32)
+_RATE, _BATCH = 3e-4, 60
+
+Array = np.ndarray[Any, np.dtype[Any]]
+#: Shares that one iteration removes of what is left: convolutions, hidden linear layers, the last.
+STEP_RATIOS = (0.15,) * 6 + (0.2, 0.2, 0.1)
+
+
+@final
+@dataclass(frozen=True)
+class Images:
+    """Normalised images (rows, 3, 32, 32) and their classes."""
+
+    x: Tensor
+    y: Tensor
+
+
+def read(archive: Path, rows: int) -> Images:
+    """A zip of class folders: the same number of images of every class, in a fixed random order."""
+    with zipfile.ZipFile(archive) as files:
+        names = sorted(name for name in files.namelist() if name.endswith((".jpg", ".png")))
+        kinds = sorted({Path(name).parent.name for name in names})
+        rng = np.random.default_rng(0)
+        chosen = [
+            name
+            for kind in kinds
+            for name in rng.permutation([n for n in names if Path(n).parent.name == kind])[
+                : rows // len(kinds)
+            ]
+        ]
+        chosen = [chosen[index] for index in rng.permutation(len(chosen))]
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(files.read(name)))) for name in chosen])
+    classes = np.array([kinds.index(Path(name).parent.name) for name in chosen])
+    x = (pixels.astype(np.float32) / 255 - _MEAN) / _DEVIATION
+    return Images(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), torch.from_numpy(classes))
+
+
+def conv6(width: float, seed: int) -> nn.Sequential:
+    """Six 3×3 convolutions with pooling after each pair, three linear layers; `width` scales every one."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    before = 3
+    for channels in (round(64 * width), round(128 * width), round(256 * width)):
+        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        before = channels
+    hidden = round(256 * width)
+    layers += [nn.Flatten(), nn.Linear(before * 16, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.Linear(hidden, 10))
+    for part in net.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            nn.init.xavier_normal_(part.weight)
+            assert part.bias is not None
+            nn.init.zeros_(part.bias)
+    return net
+
+
+def train(net: nn.Sequential, images: Images, steps: int, seed: int) -> nn.Sequential:
+    """Adam at the protocol's constant rate; the network is trained in place."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    net.to(device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=_RATE)
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        rows = torch.from_numpy(rng.choice(len(images.x), _BATCH, replace=False))
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(images.x[rows].to(device)), images.y[rows].to(device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return net.cpu()
+
+
+def error_percent(run: Callable[[Array], Array], images: Images) -> float:
+    """Share of images whose class is not found, in percent."""
+    wrong = 0
+    for start in range(0, len(images.x), 250):
+        scores = run(images.x[start : start + 250].numpy())
+        wrong += int((scores.argmax(1) != images.y[start : start + 250].numpy()).sum())
+    return 100.0 * wrong / len(images.y)
+
+
+def write_onnx(net: nn.Sequential, path: Path) -> Path:
+    """The network as a user would export it, with an open batch."""
+    batch = torch.export.Dim("batch")
+    torch.onnx.export(
+        net.eval(),
+        (torch.zeros(2, 3, 32, 32),),
+        str(path),
+        input_names=["x"],
+        output_names=["scores"],
+        dynamic_shapes=({0: batch},),
+        dynamo=True,
+        verbose=False,
+        external_data=False,
+    )
+    return path
+
+
+def weight_names(net: nn.Sequential) -> list[str]:
+    """The weights of all layers in order, as the file calls them."""
+    return [f"{name}.weight" for name, part in net.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
