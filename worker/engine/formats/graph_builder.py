@@ -152,6 +152,7 @@ class Builder:
             wanted=wanted,
             mode=self._mode,
             attributes={name: self._attribute(attribute) for name, attribute in attributes.items()},
+            types=tuple(_type(value) for value in node.inputs),
         )
 
     def _attribute(self, attribute: ir.Attr) -> Any:
@@ -251,6 +252,10 @@ class Builder:
             self._fixed.add(number)
             scope.places[value] = self._with_sizes(number)
         return True
+
+
+def _type(value: ir.Value | None) -> int:
+    return 0 if value is None or value.dtype is None else value.dtype.value
 
 
 def _domain(name: str) -> str:

@@ -85,6 +85,8 @@ class Call:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     #: Bodies of If, Loop and Scan, bound to the values around the node.
     bodies: Mapping[str, Body] = field(default_factory=dict)
+    #: ONNX's number of each input's element type; 0 where the file does not say.
+    types: tuple[_Int, ...] = ()
 
     def has(self, name: str) -> bool:
         """Whether the node sets the attribute."""

@@ -31,7 +31,7 @@ def _quantised(call: Call, zero_point: Tensor | None) -> torch.dtype:
 
 
 def _limits(call: Call, dtype: torch.dtype) -> tuple[int, int]:
-    code = call.int("output_dtype", 0)
+    code = call.int("output_dtype", 0) or (call.types[2] if len(call.types) > 2 else 0)
     return _NARROW.get(code) or (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
 
 
