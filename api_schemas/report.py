@@ -109,8 +109,20 @@ class AgreementReport(Answer):
     remark: str
 
 
+class MetricReport(Answer):
+    """A metric before and after; higher is better unless `lower_is_better`."""
+
+    metric: str
+    before: float
+    after: float
+    lower_is_better: bool = False
+
+
 class AccuracyReport(Answer):
-    """A metric of one output against the dataset's `targets`; higher is better unless `lower_is_better`."""
+    """The metric of one output against the dataset's `targets` that decides, and `further` ones beside it.
+
+    Higher is better unless `lower_is_better`.
+    """
 
     metric: str
     output: str
@@ -118,6 +130,40 @@ class AccuracyReport(Answer):
     before: float
     after: float
     lower_is_better: bool = False
+    further: list[MetricReport] = []
+
+
+class CurvePoint(Answer):
+    """Training after `step` steps: mean loss since the point before, and validation where it was taken."""
+
+    step: int
+    loss: float | None = None
+    learning_rate: float
+    validation_loss: float | None = None
+    validation_metric: float | None = None
+
+
+class RecoveryReport(Answer):
+    """One recovery: why it was chosen, and what it gained on rows that it did not learn from.
+
+    `kept` is false where the network was no better afterwards, and was put back. `metric` is measured on the
+    held-out rows against the targets, or else against the outputs of the uploaded model.
+    """
+
+    recovery: str
+    chosen_because: str
+    metric: str | None = None
+    lower_is_better: bool = False
+    before: float | None = None
+    after: float | None = None
+    rows: int | None = None
+    validation_rows: int | None = None
+    steps: int | None = None
+    best_step: int | None = None
+    seconds: float
+    kept: bool
+    remark: str | None = None
+    curve: list[CurvePoint] = []
 
 
 class CheckResult(Answer):
@@ -209,6 +255,7 @@ class Report(Answer):
     agreement_reason: str | None = None
     accuracy: AccuracyReport | None = None
     accuracy_reason: str | None = None
+    recovery: list[RecoveryReport] = []
     checks: list[CheckResult] = []
     warnings: list[str] = []
     stages: list[StageTime] = []

@@ -20,6 +20,7 @@ from api_schemas.report import (
     LatencyFigures,
     LatencyReport,
     LayerReport,
+    MetricReport,
     OutputAgreement,
     Report,
     StageTime,
@@ -282,6 +283,10 @@ reports = st.builds(
     accuracy=st.none() | st.builds(
         AccuracyReport, metric=texts | st.just("top-1 accuracy"), output=texts, rows=counts, before=numbers,
         after=numbers, lower_is_better=st.booleans(),
+        further=st.lists(
+            st.builds(MetricReport, metric=texts | st.just("top-5 accuracy"), before=numbers, after=numbers),
+            max_size=2,
+        ),
     ),
     accuracy_reason=st.none() | texts,
     checks=st.lists(st.builds(CheckResult, name=texts, passed=st.booleans(), detail=texts), max_size=2),

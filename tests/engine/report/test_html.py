@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from api_schemas.jobs import Refusal, Summary
 from api_schemas.recipe import PartSpec, Target
-from api_schemas.report import DataSource, Report
+from api_schemas.report import AccuracyReport, DataSource, MetricReport, Report
 from tests.engine.report.page import as_xml, read, visible_text
 from tests.engine.report.samples import HOSTILE, layer, recipe, report, reports
 from worker.engine.report import html
@@ -117,6 +117,19 @@ def test_the_verdict_says_asked_achieved_and_cost() -> None:
         "90.00 % of the 656,160 prunable weights are zero, as asked; "
         "top-1 accuracy went from 97.22 % to 93.89 %." in text
     )
+
+
+def test_figures_beside_the_one_that_decides_are_shown() -> None:
+    further = [
+        MetricReport(metric="top-5 accuracy", before=0.991, after=0.983),
+        MetricReport(metric="PSNR", before=31.5, after=30.25),
+    ]
+    accuracy = AccuracyReport(
+        metric="top-1 accuracy", output="y", rows=100, before=0.9, after=0.8, further=further
+    )
+    text = visible_text(render(report(accuracy=accuracy)))
+    assert "99.10 %98.30 %−0.80 points" in " ".join(text.split())
+    assert "31.5030.25−1.25" in " ".join(text.split())
 
 
 def test_a_missed_request_is_not_called_as_asked() -> None:

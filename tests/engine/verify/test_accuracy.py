@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import accuracy_score, mean_squared_error
 
 from api_schemas.report import AccuracyReport
-from worker.engine.errors import NeedsLabelsError
+from worker.engine.errors import LabelsOutOfRangeError, NeedsLabelsError
 from worker.engine.verify.accuracy import AccuracyTally
 
 rng = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def test_whole_numbers_beyond_a_label_are_values() -> None:
 @pytest.mark.parametrize("labels", [[0, 1, 3, 2], [0, -1, 2, 1], [1, 2, 3, 3]])
 def test_labels_out_of_range_are_an_error_not_wrong_answers(labels: list[int]) -> None:
     scores = rng.normal(size=(4, 3))
-    with pytest.raises(NeedsLabelsError, match="3 classes, so labels go from 0 to 2"):
+    with pytest.raises(LabelsOutOfRangeError, match="3 classes, so labels go from 0 to 2"):
         report(scores, scores, np.array(labels))
 
 
