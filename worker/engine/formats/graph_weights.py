@@ -70,11 +70,15 @@ def weights(network: Network) -> frozenset[ir.Value]:
     """Handles of the tensors to train."""
     structure = network.structure
     stored = {value for graph in structure.graphs() for value in graph.initializers.values()}
-    for body in (structure.graph, *structure.functions.values()):
+    for body in _bodies(structure):
         constants = (node for node in body.all_nodes() if is_stored(node))
         stored |= {node.outputs[0] for node in constants if not _refers(node)}
     floats = (value for value in stored - statistics(structure) if _is_float(value))
     return frozenset(value for value in floats if is_weight(network, value, network.read(value)))
+
+
+def _bodies(structure: ir.Model) -> tuple[ir.Graph | ir.Function, ...]:
+    return (structure.graph, *structure.functions.values())
 
 
 def _refers(node: ir.Node) -> bool:
@@ -95,7 +99,7 @@ def is_weight(network: Network, value: ir.Value, array: Array) -> bool:
 def statistics(structure: ir.Model) -> frozenset[ir.Value]:
     """Running means and variances of batch norm, stored or handed on."""
     found = set()
-    for body in (structure.graph, *structure.functions.values()):
+    for body in _bodies(structure):
         for node in body.all_nodes():
             if node.op_type == "BatchNormalization":
                 found |= {value for value in node.inputs[3:5] if value is not None}

@@ -149,7 +149,7 @@ def _extreme(
     operands: tuple[Value, ...],
 ) -> Value:
     if all(isinstance(value, Sizes) for value in operands):
-        return reduce(lambda a, b: pairwise(host, a, b), operands)  # type: ignore[arg-type, return-value]
+        return reduce(lambda a, b: pairwise(host, a, b), operands)  # type: ignore[arg-type]
     tensors = [ordered(call.tensor_of(value)) for value in operands]
     return unordered(reduce(function, tensors), call.tensor_of(operands[0]).dtype)
 

@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.operators.sizes import Sizes
 
 #: What an edge of the graph carries: a tensor, host integers, a sequence, nothing (optional input).
@@ -142,7 +143,12 @@ class Call:
         return self.mode.batch_norm_training
 
     def dtype(self, code: _Int) -> torch.dtype:
-        """The torch type in which values of an ONNX element type are held. KeyError for texts."""
+        """The torch type in which values of an ONNX element type are held.
+
+        InvalidRecipeError for those that torch has none for: texts, 4-bit floats.
+        """
+        if code not in TORCH_TYPES:
+            raise InvalidRecipeError(f"torch cannot hold what {self.operator} {self.name!r} makes")
         return self.mode.computed(TORCH_TYPES[code])
 
     def ints_of(self, value: Value) -> _Ints:

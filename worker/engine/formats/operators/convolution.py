@@ -138,9 +138,10 @@ def columns_to_image(call: Call, columns: Value, image: Value, block: Value) -> 
     blocks = x.reshape(x.shape[0], -1, torch.Size(kernel).numel(), *counts)
     whole = x.new_zeros(x.shape[0], blocks.shape[1], *padded)
     for index in range(blocks.shape[2]):
-        whole[(..., *_slices(index, geometry, counts))] += blocks[:, :, index]
-    inner = (slice(b, b + size) for b, size in zip(geometry.begins, sizes, strict=True))
-    return whole[(..., *inner)]
+        whole[(slice(None), slice(None), *_slices(index, geometry, counts))] += blocks[:, :, index]
+    for axis, (begin, size) in enumerate(zip(geometry.begins, sizes, strict=True)):
+        whole = whole.narrow(2 + axis, begin, size)
+    return whole
 
 
 def _slices(index: int, geometry: Window, counts: Sequence[int]) -> list[slice]:
@@ -200,8 +201,16 @@ def _bilinear(x: Tensor, places: Tensor) -> Tensor:
     """Values of (B, C, H, W) at (B, points, 2, rows, columns), giving (B, C, points, rows, columns)."""
     batch, points, _, rows, columns = places.shape
     height, width = x.shape[2:]
-    across = (2 * places[:, :, 1] + 1) / width - 1
-    down = (2 * places[:, :, 0] + 1) / height - 1
-    grid = torch.stack([across, down], -1).reshape(batch, points * rows, columns, 2)
-    sampled = functional.grid_sample(x, grid, align_corners=False)
+    flat = x.reshape(batch, -1, height * width)
+    base = places.detach().floor()
+    along = places - base
+    sampled = x.new_zeros(batch, flat.shape[1], points * rows * columns)
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        row, column = base[:, :, 0] + down, base[:, :, 1] + right
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        vertical = along[:, :, 0] if down else 1 - along[:, :, 0]
+        horizontal = along[:, :, 1] if right else 1 - along[:, :, 1]
+        index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long().reshape(batch, 1, -1)
+        corner = flat.gather(2, index.expand(-1, flat.shape[1], -1))
+        sampled = sampled + corner * (vertical * horizontal * inside).reshape(batch, 1, -1)
     return sampled.reshape(batch, -1, points, rows, columns)

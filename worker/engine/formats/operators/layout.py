@@ -117,7 +117,7 @@ def _parts(call: Call, x: Value, sizes: tuple[int, ...]) -> tuple[Value, ...]:
         each = -(-length // count)
         sizes = (*(each,) * (count - 1), length - each * (count - 1))
     if isinstance(whole, Tensor):
-        return whole.split(list(sizes), axis)
+        return torch.split_with_sizes(whole, list(sizes), axis)
     starts = [sum(sizes[:index]) for index in range(len(sizes))]
     return tuple(whole.alike(whole.values[s : s + n]) for s, n in zip(starts, sizes, strict=True))
 

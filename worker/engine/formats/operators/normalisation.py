@@ -1,7 +1,5 @@
 """Normalisation. Batch norm runs in inference or training mode, as the module is told."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -135,7 +133,7 @@ def local_response_norm(call: Call, x: Tensor) -> Tensor:
 @operator("MeanVarianceNormalization", since=9)
 def mean_variance_norm(call: Call, x: Tensor) -> Tensor:
     """Mean zero and deviation one over the axes."""
-    axes: Sequence[int] = call.ints("axes") or (0, 2, 3)
+    axes = call.ints("axes") or (0, 2, 3)
     centred = x - x.mean(axes, keepdim=True)
     return centred / (centred.square().mean(axes, keepdim=True).sqrt() + 1e-9)
 

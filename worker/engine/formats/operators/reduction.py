@@ -62,7 +62,8 @@ def _norm_1(x: Tensor, axes: Axes, keep: bool) -> Tensor:
 
 def _norm_2(x: Tensor, axes: Axes, keep: bool) -> Tensor:
     if x.is_floating_point():
-        return torch.linalg.vector_norm(x, 2, axes, keepdim=keep)
+        norm: Tensor = torch.linalg.vector_norm(x, 2, axes, keepdim=keep)
+        return norm
     return x.double().square().sum(axes, keepdim=keep).sqrt().to(x.dtype)
 
 
