@@ -46,23 +46,31 @@ def curve(marks: Sequence[Mark], across: Scale, up: Scale, goal: float | None = 
         parts.append(line("threshold", _LEFT, y(goal), _WIDTH - _RIGHT, y(goal)))
     parts.append(_path([(x(mark.x), y(mark.y)) for mark in shown if mark.joined]))
     parts.extend(_dot(mark, x(mark.x), y(mark.y)) for mark in shown)
-    return drawing("chart", _WIDTH, _HEIGHT, f"{up.name} over {across.name}", parts)
+    return drawing("chart plot", _WIDTH, _HEIGHT, f"{up.name} over {across.name}", parts)
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> Axis:
     low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
+    margin = 0.04 * (high - low) or 0.06 * abs(high) or 1.0
     return Axis(low - margin, high + margin, end - start, start)
+
+
+def round_values(low: float, high: float) -> list[float]:
+    """Two to six round numbers between two: multiples of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [count * step for count in range(first, last + 1)]
 
 
 def _frame(x: Axis, y: Axis, across: Scale, up: Scale) -> list[Markup]:
     parts = list[Markup]()
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        height, value = y.offset + share * y.length, y.low + share * (y.high - y.low)
-        parts.append(line("grid", _LEFT, height, _WIDTH - _RIGHT, height))
-        parts.append(label(up.spell(value), _LEFT - 8, height + 4, "end"))
-        place = x.offset + share * x.length
-        parts.append(label(across.spell(x.low + share * (x.high - x.low)), place, _HEIGHT - _BOTTOM + 18))
+    for value in round_values(y.low, y.high):
+        parts.append(line("grid", _LEFT, y(value), _WIDTH - _RIGHT, y(value)))
+        parts.append(label(up.spell(value), _LEFT - 8, y(value) + 4, "end"))
+    for value in round_values(x.low, x.high):
+        parts.append(label(across.spell(value), x(value), _HEIGHT - _BOTTOM + 18))
     parts.append(label(across.name, (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6))
     return parts
 

@@ -1,0 +1,39 @@
+"""Plots: round numbers on the axes, every mark in the picture, nothing drawn from too little."""
+
+import math
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.engine.report.curves import Mark, Scale, curve, round_values
+
+FINITE = st.floats(-1e12, 1e12)
+PLAIN = Scale("x", str)
+
+
+@given(low=FINITE, span=st.floats(1e-6, 1e9))
+def test_round_values_are_few_round_and_inside(low: float, span: float) -> None:
+    high = low + max(span, abs(low) * 1e-6)
+    found = round_values(low, high)
+    assert 2 <= len(found) <= 6
+    slack = (high - low) * 1e-6
+    assert all(low - slack <= value <= high + slack for value in found)
+
+
+@given(st.lists(st.tuples(FINITE, FINITE, st.booleans()), max_size=8))
+def test_every_mark_lies_in_the_picture(places: list[tuple[float, float, bool]]) -> None:
+    drawn = curve([Mark(x, y, "here", joined=joined) for x, y, joined in places], PLAIN, PLAIN)
+    if len(places) < 2:
+        assert drawn is None
+        return
+    assert drawn is not None and drawn.count("<circle") == len(places)
+    for x, y in re.findall(r'cx="([^"]+)" cy="([^"]+)"', drawn):
+        assert 0 <= float(x) <= 640 and 0 <= float(y) <= 260
+
+
+def test_what_is_no_number_is_left_out() -> None:
+    marks = [Mark(0, 1, "a"), Mark(1, math.nan, "b"), Mark(2, math.inf, "c"), Mark(3, 2, "d<script>")]
+    drawn = curve(marks, PLAIN, PLAIN, goal=1.5)
+    assert drawn is not None and drawn.count("<circle") == 2
+    assert "<script>" not in drawn and 'class="threshold"' in drawn
