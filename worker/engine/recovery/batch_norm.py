@@ -1,6 +1,6 @@
 """Batch-norm recalibration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, final
 
 import onnx_ir as ir
@@ -11,7 +11,7 @@ from api_schemas.catalogue import Requirements
 from worker.engine.context import Context
 from worker.engine.learning.activations import channel_spreads
 from worker.engine.recovery.base import Pruned, Recovery
-from worker.engine.recovery.lesson import Lesson, guarded
+from worker.engine.recovery.lesson import Lesson
 
 
 @final
@@ -36,14 +36,17 @@ class BatchNormRecalibration(Recovery):
             context.warn("the model has no batch norm with stored statistics: nothing was recalibrated")
             return
         lesson = Lesson.begin(pruned, self.rows, context)
-        before = lesson.distance()
-        for done, node in enumerate(nodes, 1):
-            _recalibrate(lesson, node)
-            context.progress(done, len(nodes), "batch norms")
-        guarded(lesson, before, "batch-norm recalibration", context)
+        if not lesson.attempt(lambda: _recalibrate(lesson, nodes, context)):
+            context.warn("batch-norm recalibration was taken back: outputs moved away from the original's")
 
 
-def _recalibrate(lesson: Lesson, node: ir.Node) -> None:
+def _recalibrate(lesson: Lesson, nodes: Sequence[ir.Node], context: Context) -> None:
+    for done, node in enumerate(nodes, 1):
+        _take_anew(lesson, node)
+        context.progress(done, len(nodes), "batch norms")
+
+
+def _take_anew(lesson: Lesson, node: ir.Node) -> None:
     data, _, _, mean, variance = node.inputs[:5]
     if data is None or mean is None or variance is None:
         return

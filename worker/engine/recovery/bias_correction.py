@@ -1,6 +1,8 @@
 """Bias correction."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, final
 
 import onnx_ir as ir
@@ -14,7 +16,7 @@ from worker.engine.graph.unfolded import unfolded
 from worker.engine.learning.activations import Observed, channel_spreads
 from worker.engine.learning.unfolding import Unfolding
 from worker.engine.recovery.base import Pruned, Recovery
-from worker.engine.recovery.lesson import Lesson, guarded
+from worker.engine.recovery.lesson import Lesson
 
 
 @final
@@ -22,7 +24,8 @@ class BiasCorrection(Recovery):
     """Gives every output channel the mean that it has in the original, layer after layer, by adding to biases
     that are there: the layer's own, one added right behind it, or the shift of the batch norm behind it.
     Where there is none, the layer stays as it is, with a note. A channel changes only where that brings its
-    mean closer on held-out rows too."""
+    mean closer on held-out rows too, and a layer only where that brings the network's outputs closer to the
+    original's: at high sparsity signals shrink as a whole, and adding what their means lack drowns them."""
 
     name: ClassVar[str] = "bias_correction"
     source: ClassVar[str | None] = "Nagel et al., ICCV 2019, arXiv 1906.04721, §4.2; Finkelstein et al. 2019"
@@ -38,24 +41,26 @@ class BiasCorrection(Recovery):
     def heal(self, pruned: Pruned, context: Context) -> None:
         lesson = Lesson.begin(pruned, self.rows, context)
         places = _places(lesson, pruned)
-        before = lesson.distance()
-        teacher = Observed(lesson.teacher, lesson.student.passes)
         items = {place.taught: place.item for place in places}
-        expected = _means(teacher, items)
+        expected = _means(Observed(lesson.teacher, lesson.student.passes), items)
         held_out = _means(Observed(lesson.teacher, lesson.held_out.passes), items)
         for done, place in enumerate(places, 1):
-            _correct(lesson, place, expected[place.taught], held_out[place.taught])
+            correct = partial(_correct, lesson, place, expected[place.taught], held_out[place.taught])
+            if not lesson.attempt(correct):
+                lesson.skip(place.name, "correcting it moves the outputs away from the original's")
             context.progress(done, len(places), "layers")
-        guarded(lesson, before, "bias correction", context)
         lesson.close("bias correction", context)
 
 
 @final
+@dataclass(frozen=True, eq=False)
 class _Place:
     """A layer whose outputs can be shifted, and the teacher's value to match."""
 
-    def __init__(self, item: Unfolding, bias: Bias, taught: ir.Value) -> None:
-        self.item, self.bias, self.taught = item, bias, taught
+    name: str
+    item: Unfolding
+    bias: Bias
+    taught: ir.Value
 
 
 def _places(lesson: Lesson, pruned: Pruned) -> list[_Place]:
@@ -70,7 +75,7 @@ def _places(lesson: Lesson, pruned: Pruned) -> list[_Place]:
             elif bias is None or taught is None:
                 lesson.skip(layer.name, "there is no bias of its own to add to")
             else:
-                found.append(_Place(item, bias, taught))
+                found.append(_Place(layer.name, item, bias, taught))
     return found
 
 

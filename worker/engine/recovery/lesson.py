@@ -1,7 +1,7 @@
 """What closed-form recoveries work with: the pruned network and the upload side by side, in torch, on the
 same rows; what is learnt is written to the file's tensors and to the module at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self, final
 
 import numpy as np
@@ -32,6 +32,7 @@ class Lesson:
         values = [value for node in pruned.original.structure.graph for value in node.outputs]
         self._names = {value.name: value for value in values if value.name}
         self._before: dict[ir.Value, Array] = {}
+        self._distance: float | None = None
         self._skipped: dict[str, str] = {}
 
     @classmethod
@@ -64,10 +65,18 @@ class Lesson:
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(np.array(array, np.float64)))
 
-    def take_back(self) -> None:
-        """Give every tensor that was written the content it had at first."""
-        for value, array in list(self._before.items()):
-            self.write(value, array)
+    def attempt(self, change: Callable[[], None]) -> bool:
+        """Make a change; False, and everything as before, where outputs get further from the teacher's."""
+        before = self.distance() if self._distance is None else self._distance
+        self._before = {}
+        change()
+        after = self.distance() if self._before else before
+        kept = after <= before
+        if not kept:
+            for value, array in list(self._before.items()):
+                self.write(value, array)
+        self._distance = after if kept else before
+        return kept
 
     def distance(self) -> float:
         """How far the student's outputs lie from the teacher's on the rows held out: one less the share of
@@ -92,17 +101,6 @@ class Lesson:
 def is_plain(network: Network, value: ir.Value) -> bool:
     """True for stored tensors of a type that keeps what a closed form finds: float32 or float64."""
     return network.writable(value) and network.read(value).dtype in _FLOATS
-
-
-def guarded(lesson: Lesson, before: float, part: str, context: Context) -> None:
-    """Take everything back if the network has come to lie further from the upload than before."""
-    after = lesson.distance()
-    if not after <= before:
-        lesson.take_back()
-        context.warn(
-            f"{part} was taken back: on held-out rows the outputs moved away from the original's "
-            f"(distance {before:.4g} before, {after:.4g} after)"
-        )
 
 
 @final

@@ -18,7 +18,7 @@ from worker.engine.learning.least_squares import Problem, solve
 from worker.engine.learning.moments import Moments
 from worker.engine.learning.unfolding import Unfolding
 from worker.engine.recovery.base import Pruned, Recovery
-from worker.engine.recovery.lesson import Lesson, guarded, is_plain
+from worker.engine.recovery.lesson import Lesson, is_plain
 
 #: Damping that is tried, relative to the mean of the Gram matrix' diagonal; the held-out rows choose.
 _DAMPING = (1e-3, 1e-2, 1e-1, 1.0)
@@ -53,16 +53,21 @@ class Reconstruction(Recovery):
 
     def heal(self, pruned: Pruned, context: Context) -> None:
         lesson = Lesson.begin(pruned, self.rows, context)
-        before = lesson.distance()
-        for done, layer in enumerate(pruned.graph.layers, 1):
-            task = _task(lesson, layer)
-            if isinstance(task, str):
-                lesson.skip(layer.name, task)
-            else:
-                _reconstruct(lesson, task)
-            context.progress(done, len(pruned.graph.layers), "layers")
-        guarded(lesson, before, "reconstruction", context)
+        if not lesson.attempt(lambda: _all(lesson, context)):
+            context.warn("reconstruction was taken back: outputs moved away from the original's")
         lesson.close("reconstruction", context)
+
+
+def _all(lesson: Lesson, context: Context) -> None:
+    """Every layer, in the order of the graph."""
+    layers = lesson.pruned.graph.layers
+    for done, layer in enumerate(layers, 1):
+        task = _task(lesson, layer)
+        if isinstance(task, str):
+            lesson.skip(layer.name, task)
+        else:
+            _reconstruct(lesson, task)
+        context.progress(done, len(layers), "layers")
 
 
 @final
