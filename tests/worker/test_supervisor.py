@@ -19,7 +19,8 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Workplace]:
-    with open_workplace(tmp_path, memory_bytes=512 * MIB, max_output_bytes=4 * MIB) as opened:
+    sizes = {"memory_bytes": 512 * MIB, "max_output_bytes": 4 * MIB, "max_checkpoint_bytes": 4 * MIB}
+    with open_workplace(tmp_path, **sizes) as opened:
         yield opened
 
 
