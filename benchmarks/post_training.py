@@ -17,7 +17,7 @@ from typing import Any, Final, final
 import numpy as np
 import torch
 
-from api_schemas.jobs import InputSpec
+from api_schemas.jobs import InputSpecs
 from benchmarks import jobs
 from benchmarks.output import markdown, note, parser, save, say
 from worker.engine import formats
@@ -91,7 +91,7 @@ def for_network(network: Network, pixels: Array) -> Array:
 
 def accuracy_percent(network: Network, model: Path, pixels: Array, classes: Array, scratch: Path) -> float:
     """Run the file row by row, as it was exported, in the runtime its users have."""
-    inputs = {} if network.input is None else {network.input: InputSpec(shape=[1, *network.shape])}
+    inputs: InputSpecs = {} if network.input is None else {network.input: [1, *network.shape]}
     runner = formats.runner(model, LoadOptions(inputs, scratch), 1)
     rows = for_network(network, pixels)
     right = 0
