@@ -28,7 +28,6 @@ BAR = 0.36
 REFUSED = {
     "attention_relative": "Einsum",
     "bilinear": "Einsum",
-    "channel_slices": "step",
     "broadcast_channel": "different axes",
     "gemm_transposes": "weight on the left",
     "reduce_over_channels": "different axes",

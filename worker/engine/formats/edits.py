@@ -56,4 +56,15 @@ class Widen:
     taken: Mapping[int, Array]
 
 
-Edit = SetOperand | SetAttribute | Narrow | Widen
+@dataclass(frozen=True, eq=False)
+class Permute:
+    """The node becomes a Gather of `data` along an axis; what it was made of is dropped where nobody else
+    reads it."""
+
+    node: ir.Node
+    data: ir.Value
+    axis: int
+    indices: Array
+
+
+Edit = SetOperand | SetAttribute | Narrow | Widen | Permute

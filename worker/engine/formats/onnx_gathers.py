@@ -1,4 +1,4 @@
-"""Gathers put before and after operators of an ONNX graph, so that they work on some of the channels."""
+"""Gathers put before and after operators of an ONNX graph, or in their place."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx import GraphProto, NodeProto
 
 from worker.engine.formats.base import Array
-from worker.engine.formats.edits import Narrow, Widen
+from worker.engine.formats.edits import Narrow, Permute, Widen
 
 
 def gather_around(
@@ -30,6 +30,13 @@ def gather_around(
     copies = [NodeProto.FromString(node.SerializeToString()) for node in order]
     del graph.node[:]
     graph.node.extend(copies)
+
+
+def permute(graph: GraphProto, node: NodeProto, edit: Permute) -> None:
+    """Make the node a Gather."""
+    new = _gather(graph, edit.data.name or "", edit.indices, edit.axis, node.output[0])
+    new.name = node.name
+    node.CopyFrom(new)
 
 
 def _around(

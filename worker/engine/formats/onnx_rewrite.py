@@ -9,8 +9,8 @@ import onnx_ir as ir
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from worker.engine.formats.base import Array
-from worker.engine.formats.edits import Edit, Narrow, SetAttribute, SetOperand, Widen
-from worker.engine.formats.onnx_gathers import gather_around
+from worker.engine.formats.edits import Edit, Narrow, Permute, SetAttribute, SetOperand, Widen
+from worker.engine.formats.onnx_gathers import gather_around, permute
 
 #: From this IR version on, an initializer need not be listed among the graph's inputs.
 _FREE_INITIALIZERS = 4
@@ -23,6 +23,8 @@ def rewrite(model: ModelProto, structure: ir.Model, edits: Sequence[Edit]) -> No
     for edit in edits:
         if isinstance(edit, SetAttribute):
             _set_attribute(nodes[edit.node], edit)
+        elif isinstance(edit, Permute):
+            permute(model.graph, nodes[edit.node], edit)
     by_operand: dict[str, list[SetOperand]] = defaultdict(list)
     for edit in edits:
         if isinstance(edit, SetOperand):

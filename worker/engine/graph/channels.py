@@ -94,6 +94,16 @@ class Reshaped(MapIndex):
         return np.reshape(array, self.sizes)
 
 
+class Broadcast(MapIndex):
+    """Repeat the array along axes of size 1."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = tuple(sizes)
+
+    def __call__(self, array: Any) -> Any:
+        return np.broadcast_to(array, self.sizes)
+
+
 class Permuted(MapIndex):
     """Transpose."""
 

@@ -33,8 +33,8 @@ def cut_table(node: ir.Node, operation: Operation) -> Iterator[Edit]:
         yield from operation.cut(node, 0, {-1: kept})
 
 
-def repeated(node: ir.Node, trace: Trace) -> Channels:
-    """The map of a stored tensor that is repeated along some axes."""
+def features(node: ir.Node, trace: Trace) -> Channels:
+    """The map of a stored first operand: a token that is repeated, a table of which some rows are taken."""
     view = trace.constants.view(node.inputs[0])
     return _features(node, () if view is None else view.seen_shape(), None)
 

@@ -69,11 +69,12 @@ class Operation:
 
     def broadcast(self, node: ir.Node, index: int, result: ir.Value) -> Iterator[Edit]:
         """A stored operand that broadcasts against a result whose axes lose indices."""
-        view = self.constants.view(node.inputs[index])
-        shape = self.kept.graph.shapes.of(result)
-        if view is None or shape is None:
+        operand, shape = node.inputs[index], self.kept.graph.shapes.of(result)
+        own = self.kept.graph.shapes.of(operand)
+        stored = self.constants.view(operand) is not None or self.constants.is_fixed(operand)
+        if not stored or own is None or shape is None:
             return
-        shift = len(shape) - len(view.seen_shape())
+        shift = len(shape) - len(own)
         axes = {axis - shift: kept for axis, kept in self.kept.axes(result).items() if axis >= shift}
         yield from self.cut(node, index, axes)
 

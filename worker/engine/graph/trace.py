@@ -119,7 +119,10 @@ class Trace:
         """True when the value does not depend on the model's inputs, as far as can be told."""
         if value is None or isinstance(self._maps.get(value), ChannelMap):
             return False
-        return self.constants.view(value) is not None or self.constants.array(value) is not None
+        if self.constants.view(value) is not None:
+            return True
+        fixed = value not in self._maps or self.constants.is_fixed(value)
+        return fixed and self.constants.array(value) is not None
 
     def stop(self, node: ir.Node, reason: str) -> None:
         """The maps end here: what goes in is read as it is, what comes out is unknown."""

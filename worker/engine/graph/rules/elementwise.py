@@ -8,9 +8,11 @@ import onnx_ir as ir
 
 from worker.engine.graph.channels import (
     Boundary,
+    Broadcast,
     ChannelMap,
     Channels,
     Floats,
+    Reshaped,
     Term,
     is_stored,
     joined,
@@ -150,6 +152,8 @@ def _part(
     if isinstance(channels, ChannelMap):
         if (channels.axes, channels.sizes) == (main.axes, main.sizes):
             return channels
+        if is_stored(channels) and set(channels.axes) < set(main.axes):
+            return _spread(channels, main)
         if not is_stored(channels):
             return Boundary("branches join with channels on different axes")
     shape, result = trace.shape(value), trace.shape(node.outputs[0])
@@ -157,6 +161,13 @@ def _part(
         return trace.given_like(value, main, "of unknown shape")
     sizes = [shape[axis - len(result)] if axis - len(result) >= -len(shape) else 1 for axis in main.axes]
     return None if all(size == 1 for size in sizes) else trace.given_like(value, main, "not followed")
+
+
+def _spread(channels: ChannelMap, main: ChannelMap) -> ChannelMap:
+    """A map along some of the axes, repeated along the others."""
+    own = [size if axis in channels.axes else 1 for axis, size in zip(main.axes, main.sizes, strict=True)]
+    terms = [term.moved(Reshaped(own)).moved(Broadcast(main.sizes)) for term in channels.terms]
+    return ChannelMap(main.axes, main.sizes, tuple(terms))
 
 
 def _unique(channels: ChannelMap) -> ChannelMap:

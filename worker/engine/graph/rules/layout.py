@@ -22,7 +22,8 @@ from worker.engine.graph.channels import (
 )
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.reshape import reshaped
-from worker.engine.graph.stored import repeated, tokens
+from worker.engine.graph.shuffle import cut_shuffle, shuffled_map, starts_shuffle
+from worker.engine.graph.stored import features, tokens
 from worker.engine.graph.surgery import Edit, Operation, SetAttribute, SetOperand, surgery
 from worker.engine.graph.trace import Trace, label, rule
 
@@ -31,8 +32,11 @@ from worker.engine.graph.trace import Trace, label, rule
 def reshape(node: ir.Node, trace: Trace) -> None:
     """The same elements in another shape; both shapes must be known."""
     channels = trace.channels(node.inputs[0])
+    if starts_shuffle(node, trace):
+        trace.put(node.outputs[0], Boundary("channels change places"))
+        return
     if isinstance(channels, Boundary):
-        trace.put(node.outputs[0], channels)
+        trace.put(node.outputs[0], shuffled_map(node, trace) or channels)
         return
     before, after = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
     moved = reshaped(channels, before, after)
@@ -213,7 +217,7 @@ def repeat(node: ir.Node, trace: Trace) -> None:
     """Repetition along axes without channels; along the channels only from size 1, where nothing is known."""
     channels: Channels = trace.channels(node.inputs[0])
     if isinstance(channels, Boundary) and trace.constants.view(node.inputs[0]) is not None:
-        channels = repeated(node, trace)
+        channels = features(node, trace)
     before, after = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
     if isinstance(channels, ChannelMap) and before is not None and after is not None:
         shift = len(after) - len(before)
@@ -227,6 +231,9 @@ def repeat(node: ir.Node, trace: Trace) -> None:
 @surgery("Reshape", "Expand")
 def cut_target(node: ir.Node, operation: Operation) -> Iterator[Edit]:
     """The target shape may hold a count of channels."""
+    if shuffle := list(cut_shuffle(node, operation)):
+        yield from shuffle
+        return
     yield from operation.target(node, 1, node.outputs[0])
     if node.op_type == "Expand":
         yield from operation.broadcast(node, 0, node.outputs[0])
