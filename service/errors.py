@@ -7,6 +7,11 @@ ServiceError                    base: a code, a status, a detail
 ├── NeedsDatasetError           422 needs_dataset
 ├── NeedsInputsError            422 needs_inputs
 ├── NeedsLabelsError            422 needs_labels
+├── InvalidDatasetError         422 invalid_dataset
+├── PickledDataError            422 pickled_data
+├── WrongDtypeError             422 wrong_dtype
+├── TooFewRowsError             422 too_few_rows
+├── LabelsOutOfRangeError       422 labels_out_of_range
 ├── UnsupportedFormatError      415 unsupported_format
 ├── MissingError                404 not_found
 ├── StateError                  409 conflict: not now, or not any more
@@ -104,6 +109,41 @@ class NeedsLabelsError(ServiceError):
     """The method needs `targets`."""
 
     code = ErrorCode.NEEDS_LABELS
+
+
+@final
+class InvalidDatasetError(ServiceError):
+    """The dataset cannot be used, whatever the model."""
+
+    code = ErrorCode.INVALID_DATASET
+
+
+@final
+class PickledDataError(ServiceError):
+    """The dataset holds Python objects."""
+
+    code = ErrorCode.PICKLED_DATA
+
+
+@final
+class WrongDtypeError(ServiceError):
+    """An array holds another kind of numbers than the model's input takes."""
+
+    code = ErrorCode.WRONG_DTYPE
+
+
+@final
+class TooFewRowsError(ServiceError):
+    """The dataset has too few rows for what is asked."""
+
+    code = ErrorCode.TOO_FEW_ROWS
+
+
+@final
+class LabelsOutOfRangeError(ServiceError):
+    """The dataset has classes that the model does not have."""
+
+    code = ErrorCode.LABELS_OUT_OF_RANGE
 
 
 @final

@@ -20,7 +20,7 @@ _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "An .npz, .safetensors or .parquet file.",
+        "description": "An .npz, .safetensors or .parquet file, or a zip of folders of images.",
         "content": {
             "application/octet-stream": {"schema": _BINARY},
             "multipart/form-data": {
@@ -53,7 +53,8 @@ async def upload_dataset(
 ) -> Dataset:
     """Upload data: arrays named like the model's inputs, and `targets` when there are labels.
 
-    The first dimension of every array is the row, and all arrays have as many.
+    The first dimension of every array is the row, and all arrays have as many. In a zip of images every
+    folder is a class, counted from 0 in the order of their names.
     """
     async with staging(context) as directory:
         received = await receive_dataset(request, context, directory, filename)

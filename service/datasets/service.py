@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from starlette.requests import Request
 
@@ -10,16 +10,18 @@ from api_schemas.datasets import TARGETS, ArrayInfo, Dataset, DatasetFormat
 from api_schemas.ids import new_dataset_id
 from api_schemas.pages import Page
 from service.context import Context
-from service.datasets.arrays import common_rows, not_a_dataset
-from service.datasets.npz import read_npz
+from service.datasets.arrays import count_rows, not_a_dataset
 from service.datasets.parquet import read_parquet
 from service.datasets.safetensors import looks_like_safetensors, read_safetensors
+from service.datasets.zipped import read_zip
 from service.errors import InvalidRequestError
 from service.models.service import is_multipart
 from service.transfer.incoming import Received, body_chunks, publish, receive_raw
 from service.transfer.multipart import MultipartReceiver
 from service.transfer.names import safe_filename
 from store.records import DatasetRecord
+
+_SUFFIXES: Final = {DatasetFormat.IMAGES: "zip"}
 
 
 async def receive_dataset(
@@ -40,12 +42,12 @@ def read_arrays(path: Path, max_unpacked_bytes: int) -> tuple[DatasetFormat, lis
     with path.open("rb") as file:
         head = file.read(9)
     if head.startswith(b"PK\x03\x04"):
-        return DatasetFormat.NPZ, read_npz(path, max_unpacked_bytes)
+        return read_zip(path, max_unpacked_bytes)
     if head.startswith(b"PAR1"):
         return DatasetFormat.PARQUET, read_parquet(path)
     if looks_like_safetensors(head, path.stat().st_size):
         return DatasetFormat.SAFETENSORS, read_safetensors(path)
-    return not_a_dataset("its content is neither .npz, .safetensors nor .parquet")
+    return not_a_dataset("its content is neither .npz, .safetensors, .parquet nor a zip of images")
 
 
 @final
@@ -59,8 +61,8 @@ class DatasetService:
     def add(self, received: Received) -> DatasetRecord:
         """Check the headers, publish the file and add the row."""
         kind, arrays = read_arrays(received.path, self._context.settings.max_unpacked_bytes)
-        rows = common_rows(arrays)
-        filename = safe_filename(received.filename, f"dataset.{kind.value}")
+        rows = count_rows(arrays)
+        filename = safe_filename(received.filename, f"dataset.{_SUFFIXES.get(kind, kind.value)}")
         blob = publish(self._store.blobs, received, filename)
         return self._store.datasets.add(
             DatasetRecord(

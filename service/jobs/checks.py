@@ -11,9 +11,8 @@ from typing import Any, final
 from jsonschema import Draft202012Validator
 
 from api_schemas.catalogue import Catalogue, MethodInfo
-from api_schemas.datasets import TARGETS
 from api_schemas.errors import FieldError
-from api_schemas.jobs import InputSpec, InputSpecs, JobOptions
+from api_schemas.jobs import InputSpecs, JobOptions
 from api_schemas.models import Inspection, ModelFormat
 from api_schemas.recipe import AXES, PartSpec, Recipe, RecipeRequest, Target, resolve
 from service.errors import (
@@ -24,6 +23,7 @@ from service.errors import (
     NeedsLabelsError,
     RejectedModelError,
 )
+from service.jobs.data_checks import check_arrays, check_rows_to_learn
 from service.problems import json_pointer
 from store.records import DatasetRecord, ModelRecord
 
@@ -156,6 +156,8 @@ def _check_data(who: str, method: MethodInfo, dataset: DatasetRecord | None) -> 
         raise NeedsLabelsError(f"{who} needs a dataset with `targets`.".capitalize())
     if method.requires.data and dataset is None:
         raise NeedsDatasetError(f"{who} looks at data: upload a dataset and name it.".capitalize())
+    if method.requires.data and dataset is not None:
+        check_rows_to_learn(f"The {who.removeprefix('the ')}", dataset)
 
 
 def _check_layers(recipe: Recipe, inspection: Inspection) -> None:
@@ -180,7 +182,7 @@ def _names_a_layer(wanted: str, names: list[str]) -> bool:
 
 def _check_inputs(inputs: InputSpecs, inspection: Inspection, dataset: DatasetRecord | None) -> None:
     if dataset is not None:
-        _check_arrays(inputs, inspection, dataset)
+        check_arrays(inputs, inspection, dataset)
         return
     if inspection.format is not ModelFormat.TORCHSCRIPT:
         return
@@ -190,21 +192,4 @@ def _check_inputs(inputs: InputSpecs, inspection: Inspection, dataset: DatasetRe
         raise NeedsInputsError(
             f"The file does not say the shape of {', '.join(missing[:10])}.",
             hint=f'Add "inputs": {{{example}}} with the real shapes, or upload a dataset.',
-        )
-
-
-def _check_arrays(inputs: InputSpecs, inspection: Inspection, dataset: DatasetRecord) -> None:
-    """Arrays go to inputs by name; a single array may go to a single input under any name."""
-    arrays = [array.name for array in dataset.arrays if array.name != TARGETS]
-    constants = {
-        name for name, spec in inputs.items() if isinstance(spec, InputSpec) and spec.value is not None
-    }
-    wanted = [found.name for found in inspection.inputs if found.name not in constants]
-    if len(arrays) == 1 and len(wanted) == 1:
-        return
-    missing = [name for name in wanted if name not in arrays]
-    if missing:
-        raise NeedsDatasetError(
-            f"The dataset has no array for the input {missing[0]!r}.",
-            hint=f"The model's inputs are {', '.join(wanted)}; the dataset's arrays are {', '.join(arrays)}.",
         )

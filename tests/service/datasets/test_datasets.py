@@ -152,7 +152,20 @@ CONTENT = [
     (npz_bytes(x=np.zeros(3, np.complex64)), "only booleans, integers and floats"),
     (npz_bytes(x=np.array(["a", "b"])), "only booleans, integers and floats"),
     (npz_bytes(x=np.zeros(3, [("a", "f4")])), "only booleans, integers and floats"),
-    (npz_bytes(x=np.array([Bomb()], dtype=object)), "only booleans, integers and floats"),
+    (npz_bytes(x=np.array([Bomb()], dtype=object)), "Python objects"),
+    (npz_bytes(**{"x": np.zeros((3, 2)), "validation/x": np.zeros((2, 5))}), "more than their rows"),
+    (
+        npz_bytes(
+            **{
+                "x": np.zeros((3, 2)),
+                "y": np.zeros(3),
+                "validation/x": np.zeros((2, 2)),
+                "validation/y": np.zeros(1),
+            }
+        ),
+        "differ in their number of rows",
+    ),
+    (npz_bytes(split=np.zeros(3, int), targets=np.zeros(3)), "no input"),
     (one_array("{'descr': '<f4', 'fortran_order': False, 'shape': (9,)}", b"1234"), "not as long"),
     (one_array("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}"), "no usable shape"),
     (one_array("{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}", bytes(4)), "no usable shape"),
@@ -189,7 +202,8 @@ NO_DATASET = [
 @pytest.mark.parametrize(("data", "words"), [case for case in CONTENT if case[1]])
 def test_datasets_with_unusable_content_are_422(client: TestClient, data: bytes, words: str) -> None:
     answer = post(client, data)
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_recipe")
+    special = {"no rows": "too_few_rows", "Python objects": "pickled_data"}
+    assert (answer.status_code, answer.json()["code"]) == (422, special.get(words, "invalid_dataset"))
     assert words in answer.json()["detail"]
 
 

@@ -3,6 +3,7 @@
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -140,8 +141,9 @@ def test_unknown_model_and_dataset_are_404(client: TestClient, inspected: str) -
 
 
 def test_methods_that_need_data_or_labels_say_so_first(client: TestClient, inspected: str) -> None:
-    unlabelled = upload(client, x=[[1.0]])
-    labelled = upload(client, x=[[1.0]], targets=[1])
+    pixels = np.zeros((2, 1, 8, 8), np.float32)
+    unlabelled = upload(client, x=pixels)
+    labelled = upload(client, x=pixels, targets=[1, 0])
     wanda, taylor = {"criterion": {"name": "wanda"}}, {"criterion": {"name": "taylor"}}
     by_accuracy = {"target": {"accuracy_drop": 1}}
     assert refusal(client, body(inspected, **wanda))[:2] == (422, "needs_dataset")
@@ -155,18 +157,20 @@ def test_methods_that_need_data_or_labels_say_so_first(client: TestClient, inspe
 def test_arrays_must_be_named_like_the_inputs(client: TestClient, hand: Hand, model_id: str) -> None:
     inputs = [{"name": name, "dtype": "float32", "shape": ["n", 4]} for name in ("a", "b")]
     hand.inspect(inspection(inputs=inputs))
-    wrong = upload(client, a=[[1.0]], c=[[1.0]])
+    row = np.zeros((1, 4), np.float32)
+    wrong = upload(client, a=row, c=row)
     answer = submit(client, body(model_id, wrong))
     assert (answer.status_code, answer.json()["code"]) == (422, "needs_dataset")
     assert "'b'" in answer.json()["detail"]
     assert "arrays are a, c" in answer.json()["hint"]
-    assert submit(client, body(model_id, upload(client, a=[[1.0]], b=[[1.0]]))).status_code == 202
-    constant = body(model_id, upload(client, a=[[1.0]])) | {"inputs": {"b": {"value": 3}}}
+    assert submit(client, body(model_id, upload(client, a=row, b=row))).status_code == 202
+    constant = body(model_id, upload(client, a=row)) | {"inputs": {"b": {"value": 3}}}
     assert submit(client, constant).status_code == 202
 
 
 def test_a_single_array_fits_a_single_input(client: TestClient, inspected: str) -> None:
-    assert submit(client, body(inspected, upload(client, images=[[1.0]], targets=[1]))).status_code == 202
+    pixels = np.zeros((1, 1, 8, 8), np.float32)
+    assert submit(client, body(inspected, upload(client, pictures=pixels, targets=[1]))).status_code == 202
 
 
 def test_torchscript_without_shapes_needs_inputs(client: TestClient, hand: Hand, model_id: str) -> None:

@@ -1,19 +1,22 @@
-"""Headers of .npz files, read without numpy: only plain numeric arrays pass, no object is ever unpickled."""
+"""Headers of zipped data, read without numpy: only plain numeric arrays pass, no object is ever unpickled."""
 
 import ast
 import math
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from api_schemas.archives import ArchiveError, ArchiveLimits, check_archive
-from api_schemas.datasets import ArrayInfo
+from api_schemas.datasets import ArrayInfo, DatasetFormat
+from api_schemas.images import has_images
 from service.datasets.arrays import MOST_ARRAYS, bad_dataset, not_a_dataset
-from service.errors import TooLargeError
+from service.datasets.images import read_images
+from service.errors import PickledDataError, TooLargeError
 
+_SUFFIX = ".npy"
 _MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 64 * 2**10
 _DTYPE = re.compile(r"[<>|=]?([biuf])(\d{1,2})")
@@ -21,25 +24,33 @@ _KINDS = {"i": "int", "u": "uint", "f": "float"}
 _SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8)}
 
 
-def read_npz(path: Path, max_unpacked_bytes: int) -> list[ArrayInfo]:
-    """The arrays of an .npz file. Refuses bombs, objects, structures and arrays that are cut short."""
+def read_zip(path: Path, max_unpacked_bytes: int) -> tuple[DatasetFormat, list[ArrayInfo]]:
+    """The arrays of an .npz file, or of a zip of images. Refuses bombs and whatever makes no dataset."""
     with path.open("rb") as file:
         try:
-            members = check_archive(
-                file, ArchiveLimits(members=MOST_ARRAYS, unpacked_bytes=max_unpacked_bytes)
-            )
+            members = check_archive(file, ArchiveLimits(unpacked_bytes=max_unpacked_bytes))
         except ArchiveError as error:
             if error.too_large:
                 raise TooLargeError(f"{error.reason}.") from error
             not_a_dataset(error.reason)
+        names = [member.filename for member in members]
         with zipfile.ZipFile(file) as archive:
-            return [_member_array(archive, member) for member in members]
+            if has_images(names) and not any(name.endswith(_SUFFIX) for name in names):
+                return DatasetFormat.IMAGES, read_images(archive, members)
+            return DatasetFormat.NPZ, _arrays(archive, members)
+
+
+def _arrays(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo]) -> list[ArrayInfo]:
+    """The arrays of an .npz file. Refuses objects, structures and arrays that are cut short."""
+    if len(members) > MOST_ARRAYS:
+        raise TooLargeError(f"the archive has more than {MOST_ARRAYS:,} members.")
+    return [_member_array(archive, member) for member in members]
 
 
 def _member_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayInfo:
-    if not member.filename.endswith(".npy"):
-        not_a_dataset(f"the archive's member {member.filename[:100]!r} is not an .npy array")
-    name = member.filename.removesuffix(".npy")
+    if not member.filename.endswith(_SUFFIX):
+        not_a_dataset(f"the archive's member {member.filename[:100]!r} is not an .npy array, nor an image")
+    name = member.filename.removesuffix(_SUFFIX)
     try:
         with archive.open(member) as stream:
             offset, header = _read_header(stream)
@@ -72,6 +83,11 @@ def _read_header(stream: IO[bytes]) -> tuple[int, Mapping[str, object]]:
 
 
 def _dtype(name: str, descr: object) -> tuple[str, int]:
+    if isinstance(descr, str) and descr.endswith("O"):
+        raise PickledDataError(
+            f"The array {name[:100]!r} holds Python objects; they are never unpickled.",
+            hint="Save plain numbers: np.savez(…, x=np.asarray(x, np.float32)).",
+        )
     match = _DTYPE.fullmatch(descr) if isinstance(descr, str) else None
     if match is None or int(match[2]) not in _SIZES[match[1]]:
         shown = repr(descr)[:60]
