@@ -208,6 +208,23 @@ def test_nothing_of_finished_work_is_given_to_what_follows(tmp_path: Path) -> No
         assert second.checkpoints.load() is None
 
 
+def test_what_finished_work_found_out_is_kept_and_its_files_are_not(tmp_path: Path) -> None:
+    first = Attempt(tmp_path / "a")
+    with first.checkpoints.scope("search"):
+        first.checkpoints.save({"tried": [0.5, 0.75]}, forced=True)
+    with first.checkpoints.scope("round-1"):
+        first.checkpoints.save({"step": 9}, {"weights": b"w" * 10_000}, forced=True)
+    with first.checkpoints.scope("round-2"):
+        first.checkpoints.save({"step": 1}, {"weights": b"v"}, forced=True)
+    assert first.latest.stat().st_size < 10_000
+    second = Attempt(tmp_path / "b", kept(first, tmp_path / "in"))
+    found = []
+    for name in ("search", "round-1", "round-2"):
+        with second.checkpoints.scope(name):
+            found.append(state_of(second))
+    assert found == [{"tried": [0.5, 0.75]}, None, {"step": 1}]
+
+
 def test_a_scope_entered_again_is_another_and_the_next_attempt_finds_each(tmp_path: Path) -> None:
     first = Attempt(tmp_path / "a")
     for step in (1, 2):
@@ -218,7 +235,7 @@ def test_a_scope_entered_again_is_another_and_the_next_attempt_finds_each(tmp_pa
     for _ in range(3):
         with second.checkpoints.scope("training"):
             found.append(state_of(second))
-    assert found == [None, {"step": 2}, None]
+    assert found == [{"step": 1}, {"step": 2}, None]
 
 
 def test_a_checkpoint_that_is_too_large_costs_the_checkpoint_only(tmp_path: Path) -> None:

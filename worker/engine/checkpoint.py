@@ -75,8 +75,9 @@ class Checkpoints:
     """Saves where a job has come to, and gives it back to the next attempt.
 
     Scopes nest as the work does: an outer loop saves its own state, and work inside ``scope("round-3")``
-    saves beside it. A checkpoint holds what the present scope and those around it saved last, so that
-    nothing of a finished round is ever given to the next. Without a folder nothing is saved.
+    saves beside it. A checkpoint holds what the present scope and those around it saved last; of finished
+    work beside them only what has no files, such as the figures that a search has taken. Nothing of one
+    round is ever given to the next. Without a folder nothing is saved.
 
     `identity` says what the work is (recipe, model, versions); a checkpoint of other work is ignored.
     Not for several threads.
@@ -190,9 +191,7 @@ class Checkpoints:
     def _write(self, folder: Path, state: Mapping[str, Json], files: Mapping[str, Content]) -> Path | None:
         """The new checkpoint, whole under its name; None when it would be too large."""
         before = self._around()
-        parts = {
-            scope: before.parts[scope] for scope in _outer(self._scope) if before and scope in before.parts
-        }
+        parts = {} if before is None else _kept(before.parts, self._scope)
         members = {_plain(name): f"{len(self._scope)}/{name}" for name in files}
         parts[self._scope] = _Part(dict(state), members)
         partial = folder / "partial"
@@ -242,8 +241,10 @@ class Checkpoints:
         self._emit(ChildEvent(type=EventType.WARNING, data={"message": message}))
 
 
-def _outer(scope: Scope) -> list[Scope]:
-    return [scope[:depth] for depth in range(len(scope))]
+def _kept(parts: Mapping[Scope, _Part], scope: Scope) -> dict[Scope, _Part]:
+    """What a checkpoint made in `scope` still holds of the one before."""
+    around = [scope[:depth] for depth in range(len(scope))]
+    return {at: part for at, part in parts.items() if at in around or (at != scope and not part.members)}
 
 
 def _plain(name: str) -> str:
