@@ -26,7 +26,7 @@ from benchmarks.output import markdown, note, parser, save, say
 from worker.engine import formats
 from worker.engine.context import Context
 from worker.engine.formats.base import LoadOptions
-from worker.engine.planning import analyse, resolve_parts, select, steps
+from worker.engine.planning import analyse, goal_of, resolve_parts, select
 from worker.engine.types import Plan
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -122,7 +122,7 @@ def engine(path: Path, scratch: Path, sparsity: float, threads: int) -> Callable
     parts, context = resolve_parts(recipe), Context(scratch, threads=threads)
     network = formats.load(path, LoadOptions(scratch=scratch))
     graph = analyse(network, {}, recipe, context)
-    (goal,) = steps(parts, recipe)
+    goal = goal_of(parts, recipe)
     return lambda: select(parts, network, graph, goal, context, histograms=False)
 
 

@@ -4,6 +4,7 @@ Park, Lee, Mo, Shin: "Lookahead: A Far-Sighted Alternative of Magnitude-based Pr
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import ClassVar, Literal, final
 
 import numpy as np
@@ -16,6 +17,9 @@ from worker.engine.graph.correlations import Correlations
 from worker.engine.graph.energies import Energies, links
 from worker.engine.graph.layer import Layer, LayerUse
 from worker.engine.types import Array, Mask, Scores
+
+#: So many scores at a time stay in the processor's cache.
+_CHUNK = 1 << 15
 
 
 @final
@@ -85,27 +89,35 @@ class _Lookahead(Scorer):
 
     def score(self, layer: Layer) -> Scores:
         values = weights.read_finite(self._subject.network, layer)
-        factor = sum((self._factor(use) for use in layer.uses), np.zeros(()))
         scores = np.square(values, dtype=np.float64)
-        scores *= factor.reshape(*factor.shape, *(1,) * (values.ndim - 3))
+        factors = [self._factors(use) for use in layer.uses]
+        taps = (1,) * (values.ndim - 3)
+        rows = max(1, _CHUNK * values.shape[1] // max(values.size, 1))
+        for start in range(0, values.shape[1], rows):  # piece by piece: the product is as large as the weight
+            here = slice(start, start + rows)
+            factor = reduce(np.add, [_rows(first, here) * _rows(second, here) for first, second in factors])
+            scores[:, here] *= factor.reshape(*factor.shape, *taps)
         if not self._criterion.squared:
             np.sqrt(scores, out=scores)
         return ranked(scores, values)
 
-    def _factor(self, use: LayerUse) -> Array:
-        """in · out of one use, shape (groups, outputs / group, inputs / group) or broadcasting to it."""
-        if self._criterion.form == "exact" and self._criterion.look == "both":
-            return self._correlations.factor(use)
-        groups, outputs, inputs = use.view.seen_shape()[:3]
-        factor: Array = np.ones((groups, outputs, inputs))
-        if self._criterion.look != "forward":
-            factor = factor * self._energies.incoming(use)
-        if self._criterion.look != "backward":
-            factor = factor * self._energies.outgoing(use)
-        return factor
+    def _factors(self, use: LayerUse) -> tuple[Array, Array]:
+        """Two factors of one use, whose product is in · out; both broadcast to (groups, outputs, inputs)."""
+        criterion, one = self._criterion, np.ones((1, 1, 1))
+        if criterion.form == "exact" and criterion.look == "both":
+            return self._correlations.factor(use), one
+        return (
+            self._energies.incoming(use) if criterion.look != "forward" else one,
+            self._energies.outgoing(use) if criterion.look != "backward" else one,
+        )
 
     def settle(self, layer: Layer, keep: Mask) -> None:
         if self._criterion.order != "at_once":
             self._kept[layer.name] = keep
             self._energies.forget(layer)
             self._correlations.forget(layer)
+
+
+def _rows(factor: Array, outputs: slice) -> Array:
+    """The factor for some outputs."""
+    return factor if factor.shape[1] == 1 else factor[:, outputs]

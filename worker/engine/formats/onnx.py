@@ -23,6 +23,7 @@ from worker.engine.formats.memory import kept
 from worker.engine.formats.onnx_files import DataRange, OnnxFiles, check, parse, serialized, unpack
 from worker.engine.formats.onnx_rewrite import rewrite
 from worker.engine.formats.onnx_runner import OnnxRunner
+from worker.engine.formats.onnx_spans import replaced
 from worker.engine.formats.onnx_tensors import array_of, put, stored_tensors
 from worker.engine.formats.registry import register
 from worker.engine.formats.trainable import Trainable
@@ -45,6 +46,8 @@ class OnnxNetwork(Network):
         self._files, self._ranges = files, ranges
         self.file = files.model
         self._shared, self._scratch = _overlapped(ranges), scratch
+        #: How many of the tensors are initializers of the main graph: these have the first numbers.
+        self._initializers = len(proto.graph.initializer)
         self._written: dict[int, Array] = {}
         #: Numbers of ConstantOfShape nodes that must become whole tensors.
         self._whole: set[int] = set()
@@ -162,8 +165,8 @@ class OnnxNetwork(Network):
     def _save_model(self, path: Path) -> None:
         """Write the model file. It is parsed anew, because protobuf never frees what a message once held."""
         inline = {number: array for number, array in self._written.items() if number not in self._ranges}
-        if not inline:
-            shutil.copyfile(self._files.model, path)
+        shutil.copyfile(self._files.model, path)
+        if all(number < self._initializers for number in inline) and replaced(path, inline):
             return
         proto = parse(self._files)
         for number, tensor in enumerate(stored_tensors(proto)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import TensorProto
 
 from api_schemas.formats import sniff_model
@@ -18,6 +18,8 @@ from worker.engine.formats.onnx_tensors import check_tensors, logical_bytes, sto
 
 #: Most a protobuf message can be.
 _MOST_PROTO = 2**31 - 1
+#: Initializers of more bytes need not be shown to the checker.
+_SMALL = 1024
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,15 @@ def parse(files: OnnxFiles) -> onnx.ModelProto:
 
 def serialized(model: onnx.ModelProto) -> bytes:
     """The bytes of a model file, the same for the same model. TooLargeError over what a message can be."""
-    if model.ByteSize() > _MOST_PROTO:
+    try:
+        return bytes(model.SerializeToString(deterministic=True))
+    except (
+        EncodeError,
+        ValueError,
+    ):  # protobuf measures a message by serialising it, so asking first costs as much
         raise TooLargeError(
             "the result would be an ONNX file of over 2 GiB", hint="save the model with external data"
-        )
-    return bytes(model.SerializeToString(deterministic=True))
+        ) from None
 
 
 def check(model: onnx.ModelProto, files: OnnxFiles, options: LoadOptions) -> dict[int, DataRange]:
@@ -94,11 +100,39 @@ def check(model: onnx.ModelProto, files: OnnxFiles, options: LoadOptions) -> dic
         for index, tensor in enumerate(stored_tensors(model))
         if tensor.data_location == TensorProto.EXTERNAL
     }
+    shown = str(files.model) if ranges else _outline(model)
     try:
-        onnx.checker.check_model(str(files.model))
+        onnx.checker.check_model(shown)
     except Exception as error:  # the checker raises many kinds; each means that it refuses the file
         raise InvalidModelError(f"the ONNX checker refuses the model: {_first_lines(error)}") from None
     return ranges
+
+
+def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with large initializers empty: the checker would read all of a file once more only to find
+    what `check_tensors` has found, that they hold as much as they say."""
+    outline = onnx.ModelProto()
+    _copy(model, outline, {"graph"})
+    _copy(model.graph, outline.graph, {"initializer"})
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) <= _SMALL:
+            outline.graph.initializer.append(tensor)
+        else:
+            outline.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=[0])
+    return outline
+
+
+def _copy(source: Message, target: Message, but: set[str]) -> None:
+    """Copy all set fields of a message except those named."""
+    for part, value in source.ListFields():
+        if part.name in but:
+            continue
+        if part.is_repeated:
+            getattr(target, part.name).extend(value)
+        elif part.message_type is not None:
+            getattr(target, part.name).CopyFrom(value)
+        else:
+            setattr(target, part.name, value)
 
 
 def _first_lines(error: Exception) -> str:

@@ -110,5 +110,7 @@ class Energies:
 
 
 def _sums_of_squares(weight: Array) -> tuple[Floats, Floats]:
-    squared = np.square(weight.astype(np.float64)).reshape(*weight.shape[:3], -1).sum(axis=3)
-    return squared.sum(axis=2), squared.sum(axis=1)
+    squared = np.square(weight, dtype=np.float64)
+    squared = squared.reshape(*weight.shape[:3], -1)
+    taps = squared[..., 0] if squared.shape[3] == 1 else squared.sum(axis=3)
+    return taps.sum(axis=2), taps.sum(axis=1)
