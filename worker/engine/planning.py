@@ -105,8 +105,9 @@ def analyse(network: Network, inputs: InputSpecs, recipe: Recipe, context: Conte
     """The network's graph; layers that the recipe excludes, or its granularity does not fit, are refused."""
     if network.structure_warning:
         context.warn(network.structure_warning)
-    graph = narrowed(build(network, inputs), recipe.exclude, context.warn)
-    return fitted(graph, registry.resolve(Granularity, recipe.granularity).fitted)
+    units = registry.resolve(Granularity, recipe.granularity)
+    graph = narrowed(build(network, inputs, heads=units.whole_heads), recipe.exclude, context.warn)
+    return fitted(graph, units.fitted)
 
 
 def select(

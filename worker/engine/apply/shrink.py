@@ -7,7 +7,7 @@ from typing import ClassVar, final
 from api_schemas.catalogue import Requirements
 from worker.engine.apply.base import Apply
 from worker.engine.formats.base import Network
-from worker.engine.granularity.channel import kept_channels
+from worker.engine.granularity.coupled import kept_channels
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.surgery import operate
 from worker.engine.types import Plan
@@ -15,7 +15,7 @@ from worker.engine.types import Plan
 
 @final
 class Shrink(Apply):
-    """Pruned channels leave the file: weights, biases, norms, group counts and shape constants get smaller,
+    """Pruned channels and attention heads leave the file: weights, biases, norms, group counts and shape constants get smaller,
     inputs and outputs stay. The result is compared, in the runtime, with the full model whose same channels
     are zero."""
 
@@ -24,7 +24,7 @@ class Shrink(Apply):
 
     @classmethod
     def requires(cls) -> Requirements:
-        return Requirements(granularities=["channel"])
+        return Requirements(granularities=["channel", "head"])
 
     def apply(self, plan: Plan, graph: Graph, network: Network, scratch: Path) -> Network:
         edits = operate(graph, network, kept_channels(graph, plan))

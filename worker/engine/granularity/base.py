@@ -28,6 +28,9 @@ class Granularity(Part, abc.ABC):
 
     axis: ClassVar[str] = "granularity"
 
+    #: True when attention heads are not to be cut within: the analysis then keeps each whole.
+    whole_heads: ClassVar[bool] = False
+
     @property
     def sparsity(self) -> float | None:
         """The share of every layer that goes by the kind of unit alone; None where the recipe says."""

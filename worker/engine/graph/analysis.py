@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from worker.engine.graph.channels import Channels
+from worker.engine.graph.channels import ChannelMap, Channels
 from worker.engine.graph.layer import Consumer, Frozen, Layer, Summed, Tie
 from worker.engine.graph.shapes import Shapes
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The one analysis. `layers` may be pruned; `refused` are layers that may not, each with its reason."""
+    """The one analysis. `layers` may be pruned; `refused` are layers that may not, each with its reason.
+
+    `heads` are maps of attention scores over heads, found when the analysis was asked to keep heads whole.
+    """
 
     layers: tuple[Layer, ...]
     refused: tuple[Layer, ...]
@@ -22,6 +25,7 @@ class Graph:
     frozen: tuple[Frozen, ...] = ()
     ties: tuple[Tie, ...] = ()
     summed: tuple[Summed, ...] = ()
+    heads: tuple[ChannelMap, ...] = ()
     shapes: Shapes = field(default_factory=lambda: Shapes({}))
 
     def layer(self, name: str) -> Layer:

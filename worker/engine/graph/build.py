@@ -20,11 +20,15 @@ _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataTy
 _BYTES = {ir.DataType.INT8, ir.DataType.UINT8}
 
 
-def build(network: Network, inputs: InputSpecs | None = None) -> Graph:
-    """Analyse a network. Never fails on an operator: what has no rule is a boundary with a reason."""
+def build(network: Network, inputs: InputSpecs | None = None, *, heads: bool = False) -> Graph:
+    """Analyse a network. Never fails on an operator: what has no rule is a boundary with a reason.
+
+    In attention all heads must keep the same features, unless `heads` go as a whole.
+    """
     # A synthesised structure has the layers but not their places: shapes inferred on it would mean nothing.
     known = network.structure_warning is None
-    trace = Trace(network, infer_shapes(network.structure, inputs or {}) if known else Shapes({}))
+    shapes = infer_shapes(network.structure, inputs or {}) if known else Shapes({})
+    trace = Trace(network, shapes, heads=heads)
     _walk(network.structure.graph, trace)
     layers, refused = _layers(network, trace)
     found = trace.findings
@@ -37,6 +41,7 @@ def build(network: Network, inputs: InputSpecs | None = None) -> Graph:
         tuple(found.frozen),
         tuple(found.ties),
         tuple(found.summed),
+        tuple(found.heads),
         trace.shapes,
     )
 

@@ -175,3 +175,10 @@ def scaled(channels: ChannelMap, factor: Floats | float) -> ChannelMap:
 def joined(first: ChannelMap, second: ChannelMap) -> ChannelMap:
     """The map of a sum. Both lie over the same axes and sizes."""
     return replace(first, terms=first.terms + second.terms)
+
+
+def spread(channels: ChannelMap, axes: Sequence[int], sizes: Sequence[int]) -> ChannelMap:
+    """A map along some of the axes, repeated along the others."""
+    own = [size if axis in channels.axes else 1 for axis, size in zip(axes, sizes, strict=True)]
+    terms = [term.moved(Reshaped(own)).moved(Broadcast(sizes)) for term in channels.terms]
+    return ChannelMap(tuple(axes), tuple(sizes), tuple(terms))

@@ -113,3 +113,4 @@ class Findings:
     frozen: list[Frozen] = field(default_factory=list)
     ties: list[Tie] = field(default_factory=list)
     summed: list[Summed] = field(default_factory=list)
+    heads: list[ChannelMap] = field(default_factory=list)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Ints
+from worker.engine.graph.heads import product_of_heads
 from worker.engine.graph.layer import Summed
 from worker.engine.graph.trace import Trace, label
 
@@ -18,6 +19,9 @@ def product_of_activations(node: ir.Node, trace: Trace) -> None:
     a, b = trace.shape(node.inputs[0]), trace.shape(node.inputs[1])
     if a is None or b is None or len(a) < 2 or len(b) < 2:
         trace.stop(node, "a product of activations of unknown shape")
+        return
+    if trace.heads:
+        product_of_heads(node, trace, (left, a), (right, b))
         return
     _tie_sums(node, trace, left, len(a) - 1, right, len(b) - 2)
     rank = max(len(a), len(b))

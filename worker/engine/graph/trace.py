@@ -47,9 +47,10 @@ def operators() -> list[tuple[str, str]]:
 class Trace:
     """State of one walk over one network."""
 
-    def __init__(self, network: Network, shapes: Shapes) -> None:
+    def __init__(self, network: Network, shapes: Shapes, *, heads: bool = False) -> None:
         self.shapes = shapes
         self.format = network.format
+        self.heads = heads
         self.constants = Constants(network, shapes)
         self.findings = Findings()
         self._maps: dict[ir.Value, Channels] = {}

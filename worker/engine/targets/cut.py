@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from worker.engine.formats.base import Array, Network
 from worker.engine.formats.edits import SetOperand
-from worker.engine.granularity.channel import kept_channels
+from worker.engine.granularity.coupled import kept_channels
 from worker.engine.graph import weights
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.constants import is_stored

@@ -10,7 +10,7 @@ from api_schemas.models import ModelFormat
 from api_schemas.report import CheckResult
 from worker.engine.errors import ModelNotRunnableError
 from worker.engine.formats.base import Network, Runner
-from worker.engine.granularity.channel import kept_channels
+from worker.engine.granularity.coupled import kept_channels
 from worker.engine.graph.build import constants_in
 from worker.engine.graph.kept import Kept
 from worker.engine.graph.layer import Layer

@@ -8,15 +8,14 @@ import onnx_ir as ir
 
 from worker.engine.graph.channels import (
     Boundary,
-    Broadcast,
     ChannelMap,
     Channels,
     Floats,
-    Reshaped,
     Term,
     is_stored,
     joined,
     scaled,
+    spread,
 )
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.surgery import Edit, Operation, surgery
@@ -153,7 +152,7 @@ def _part(
         if (channels.axes, channels.sizes) == (main.axes, main.sizes):
             return channels
         if is_stored(channels) and set(channels.axes) < set(main.axes):
-            return _spread(channels, main)
+            return None if trace.heads else spread(channels, main.axes, main.sizes)
         if not is_stored(channels):
             return Boundary("branches join with channels on different axes")
     shape, result = trace.shape(value), trace.shape(node.outputs[0])
@@ -161,13 +160,6 @@ def _part(
         return trace.given_like(value, main, "of unknown shape")
     sizes = [shape[axis - len(result)] if axis - len(result) >= -len(shape) else 1 for axis in main.axes]
     return None if all(size == 1 for size in sizes) else trace.given_like(value, main, "not followed")
-
-
-def _spread(channels: ChannelMap, main: ChannelMap) -> ChannelMap:
-    """A map along some of the axes, repeated along the others."""
-    own = [size if axis in channels.axes else 1 for axis, size in zip(main.axes, main.sizes, strict=True)]
-    terms = [term.moved(Reshaped(own)).moved(Broadcast(main.sizes)) for term in channels.terms]
-    return ChannelMap(main.axes, main.sizes, tuple(terms))
 
 
 def _unique(channels: ChannelMap) -> ChannelMap:
