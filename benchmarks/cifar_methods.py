@@ -24,7 +24,8 @@ from benchmarks.cifar import Images
 from benchmarks.output import markdown, note, parser, save, say
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
-_TRAINING: Final = {"optimiser": "adam", "learning_rate": 3e-4, "rate": "constant", "weight_decay": 0.0}
+_PLAIN: Final = {"warm_up": 0.0, "weight_decay": 0.0, "clip": None, "patience": None}
+_TRAINING: Final = {"optimiser": "adam", "learning_rate": 3e-4, "rate": "constant", **_PLAIN}
 _VALIDATION_ROWS: Final = 500
 METHODS: Final = ("magnitude", "lookahead", "lamp")
 

@@ -28,7 +28,8 @@ from benchmarks.output import markdown, note, parser, save, say
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
 _STEP_RATIOS: Final = (0.5, 0.5, 0.5, 0.5, 0.25)
 _VALIDATION_ROWS: Final = 1000
-_TRAINING: Final = {"optimiser": "adam", "learning_rate": 1.2e-3, "rate": "constant", "weight_decay": 0.0}
+_PLAIN: Final = {"warm_up": 0.0, "weight_decay": 0.0, "clip": None, "patience": None}
+_TRAINING: Final = {"optimiser": "adam", "learning_rate": 1.2e-3, "rate": "constant", **_PLAIN}
 
 #: Criterion and, where it is not the default, schedule; `rounds` share the steps of retraining among them.
 Method = Mapping[str, Any]
