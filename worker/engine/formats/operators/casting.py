@@ -54,8 +54,9 @@ def cast_like(call: Call, x: Value, like: Value) -> Value:
 
 @operator("BitCast", since=26)
 def bit_cast(call: Call, x: Tensor) -> Tensor:
-    """The same bits as another type of the same width."""
-    return x.view(TORCH_TYPES[call.int("to")])
+    """The same bits as another type of the same width; halves, held in single precision, as halves."""
+    bits = x.to(TORCH_TYPES.get(call.types[0], x.dtype)).view(TORCH_TYPES[call.int("to")])
+    return bits.to(call.dtype(call.int("to")))
 
 
 @operator("Shape", sizes=True)

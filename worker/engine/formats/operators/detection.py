@@ -18,7 +18,7 @@ def non_max_suppression(
 ) -> Tensor:
     """Boxes by falling score, without those that overlap a better one: rows of (sample, class, box)."""
     limit = 0 if most is None or not most.numel() else call.int_of(most)
-    worst = 0.0 if overlap is None or not overlap.numel() else float(overlap)
+    worst = 0.0 if overlap is None or not overlap.numel() else overlap.detach().item()
     corners = _corners(call, boxes.detach())
     found = []
     for sample in range(scores.shape[0]):

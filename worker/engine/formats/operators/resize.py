@@ -42,9 +42,9 @@ class _Axis:
 
 
 @operator("Upsample")
-def upsample(call: Call, inputs: Tensor, scales: Tensor | None = None) -> Tensor:
+def upsample(call: Call, data: Value, scales: Value = None) -> Tensor:
     """Resize as it was before opset 10; the scales are an attribute until opset 9."""
-    factors = call.floats("scales") if scales is None else tuple(scales.tolist())
+    factors = call.floats("scales") if scales is None else tuple(scales.detach().tolist())
     return _resized(
         inputs, _scaled(inputs, range(inputs.dim()), factors), _Style(call.string("mode", "nearest"))
     )
@@ -53,7 +53,7 @@ def upsample(call: Call, inputs: Tensor, scales: Tensor | None = None) -> Tensor
 @operator("Resize", since=10)
 def resize_10(call: Call, inputs: Tensor, scales: Tensor) -> Tensor:
     """Resize before it had coordinate transformations."""
-    axes = _scaled(inputs, range(inputs.dim()), tuple(scales.tolist()))
+    axes = _scaled(inputs, range(inputs.dim()), tuple(scales.detach().tolist()))
     return _resized(inputs, axes, _Style(call.string("mode", "nearest")))
 
 
@@ -74,7 +74,7 @@ def resize(call: Call, inputs: Value, roi: Value = None, scales: Value = None, s
 
 
 def _numbers(call: Call, value: Value) -> tuple[float, ...]:
-    return tuple(value.values) if isinstance(value, Sizes) else tuple(call.tensor_of(value).tolist())
+    return tuple(value.values) if isinstance(value, Sizes) else tuple(call.tensor_of(value).detach().tolist())
 
 
 def _style(call: Call) -> _Style:

@@ -66,7 +66,7 @@ def _roi_align(call: Call, inputs: Tensor, rois: Tensor, samples: Tensor, *, hal
 
 def _points(call: Call, start: Tensor, extent: Tensor, bins: int) -> Tensor:
     """Coordinates of the points along one axis, those of the same bin beside each other."""
-    per_bin = call.int("sampling_ratio", 0) or math.ceil(extent.item() / bins)
+    per_bin = call.int("sampling_ratio", 0) or math.ceil(extent.detach().item() / bins)
     steps = torch.arange(bins * per_bin, dtype=start.dtype, device=start.device)
     return start + (steps + 0.5) * (extent / max(bins * per_bin, 1))
 
@@ -110,7 +110,7 @@ def max_roi_pool(call: Call, inputs: Tensor, rois: Tensor) -> Tensor:
     height, width = call.ints("pooled_shape")
     scale = call.float("spatial_scale", 1.0)
     pooled = []
-    for sample, *corner in rois.tolist():
+    for sample, *corner in rois.detach().tolist():
         left, top, right, bottom = (math.floor(edge * scale + 0.5) for edge in corner)
         image = inputs[int(sample)]
         rows = _bins(top, bottom, height, image.shape[1])

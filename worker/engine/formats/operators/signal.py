@@ -88,7 +88,9 @@ def mel_weight_matrix(
 ) -> Tensor:
     """Triangles that gather the bins of a spectrum into bins of equal width on the mel scale."""
     rows = call.int_of(length) // 2 + 1
-    edges = _edges(call.int_of(bins), call.int_of(length), call.int_of(rate), float(low), float(high))
+    edges = _edges(
+        call.int_of(bins), call.int_of(length), call.int_of(rate), low.detach().item(), high.detach().item()
+    )
     places = torch.arange(rows, dtype=torch.float64).unsqueeze(1)
     left, middle, right = edges[:-2], edges[1:-1], edges[2:]
     rising = torch.where(middle > left, (places - left) / (middle - left).clamp(min=1), places == middle)
