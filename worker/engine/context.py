@@ -9,7 +9,7 @@ from typing import final
 
 from api_schemas.events import ChildEvent, EventType
 from api_schemas.jobs import Stage
-from api_schemas.report import StageTime
+from api_schemas.report import RecoveryReport, StageTime
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.pacing import Pace
 
@@ -22,7 +22,7 @@ def silent(_event: ChildEvent) -> None:
 
 def quietly(context: "Context") -> "Context":
     """The same surroundings for something that is tried out: no event, time, warning, checkpoint."""
-    return replace(context, emit=silent, warnings=[], times=[], checkpoints=Checkpoints())
+    return replace(context, emit=silent, warnings=[], times=[], healed=[], checkpoints=Checkpoints())
 
 
 @final
@@ -42,6 +42,7 @@ class Context:
     job_id: str = "local"
     warnings: list[str] = field(default_factory=list)
     times: list[StageTime] = field(default_factory=list)
+    healed: list[RecoveryReport] = field(default_factory=list)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     _pace: Pace = field(default_factory=Pace, init=False, repr=False)
     _held: dict[str, ChildEvent] = field(default_factory=dict, init=False, repr=False)

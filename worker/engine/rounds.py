@@ -17,6 +17,7 @@ from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import constants_in
 from worker.engine.planning import analyse, select
 from worker.engine.recovery.base import Pruned, Recovery
+from worker.engine.recovery.healing import heal_by
 from worker.engine.schedule.base import NOTHING
 from worker.engine.types import Goal, Plan
 from worker.engine.verify.examine import Examined, prove_equal
@@ -117,7 +118,7 @@ def _heal(case: Case, course: Sequence[Recovery], network: Network, graph: Graph
     with case.context.stage(Stage.RECOVERING):
         for part in course:
             with case.context.checkpoints.scope(part.name):
-                part.heal(_pruned(case, network, graph), case.context)
+                heal_by(part, _pruned(case, network, graph), case.context)
 
 
 def _pruned(case: Case, network: Network, graph: Graph) -> Pruned:

@@ -25,7 +25,10 @@ _TOLERANCE = 1e-4
 @final
 @dataclass(frozen=True)
 class Rows:
-    """Inputs of one or more calls, which together are so many rows, and the rows' targets."""
+    """Inputs of one or more calls, which together are so many rows, and the rows' targets.
+
+    Inputs lie on the device, targets on the host: losses check them there.
+    """
 
     calls: tuple[Tensors, ...]
     rows: int
@@ -43,9 +46,9 @@ class Batcher:
     device: torch.device
     per_call: int | None = None
 
-    def over(self, data: Dataset) -> "Batcher":
-        """The same network over other rows."""
-        return Batcher(data, self.names, self.size, self.device, self.per_call)
+    def over(self, data: Dataset, size: int | None = None) -> "Batcher":
+        """The same network over other rows, in batches of another size if one is given."""
+        return Batcher(data, self.names, size or self.size, self.device, self.per_call)
 
     def batches(self, limit: int | None = None) -> Iterator[Rows]:
         """All rows, or the first `limit` of them, in the order of the file."""
@@ -68,7 +71,7 @@ class Batcher:
         else:
             calls = [self._tensors(batch) for batch in group]
         arrays = [batch.targets for batch in group if batch.targets is not None]
-        targets = _target_tensor(np.concatenate(arrays)).to(self.device) if arrays else None
+        targets = _target_tensor(np.concatenate(arrays)) if arrays else None
         return Rows(tuple(calls), sum(batch.rows for batch in group), targets)
 
     @property

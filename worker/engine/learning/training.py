@@ -1,6 +1,7 @@
 """Training: masks hold at every step, the best network by validation is kept, and an interrupted run goes on
 where it was and ends as an unbroken one would."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -100,6 +101,7 @@ class _Progress:
     best_step: int = 0
     before: Figure = field(default_factory=lambda: Figure(float("nan")))
     best: Figure = field(default_factory=lambda: Figure(float("nan")))
+    least_loss: float = math.inf
     stale: int = 0
     retreats: int = 0
     seconds: float = 0.0
@@ -175,6 +177,8 @@ class _Run:
     def _start(self) -> None:
         self._best = self._weights.copies()
         self._now.before = self._now.best = self._validation.figure(self._trainable.module)
+        if self._now.before.finite:
+            self._now.least_loss = self._now.before.loss
 
     def _steps(self) -> str:
         """Step until there is a reason to end."""
@@ -234,9 +238,11 @@ class _Run:
         if broken:
             return self._retreat()
         if figure.better_than(now.best):
-            self._best, now.best, now.best_step, now.stale = self._weights.copies(), figure, now.step, 0
-        else:
-            now.stale += 1
+            self._best, now.best, now.best_step = self._weights.copies(), figure, now.step
+        # Answers of few rows go up and down; as long as the loss gets smaller, something is learnt.
+        gains = now.best_step == now.step or figure.loss < now.least_loss
+        now.least_loss = min(now.least_loss, figure.loss)
+        now.stale = 0 if gains else now.stale + 1
         if options.patience is not None and now.stale >= options.patience:
             return "validation got no better"
         return None

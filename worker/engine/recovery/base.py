@@ -44,6 +44,8 @@ class Recovery(Part, abc.ABC):
     #: True for parts that heal the full-size network whose pruned channels are zero, before these leave the
     #: file (closed forms); False for those that heal what is left of it (training).
     before_shrinking: ClassVar[bool] = False
+    #: True for parts that note by themselves in `context.healed` what they gained.
+    notes_gain: ClassVar[bool] = False
 
     def course(self, data: Dataset | None) -> Sequence["Recovery"]:
         """The parts that heal in turn, given those rows to learn from: the part itself, or, of a composition,

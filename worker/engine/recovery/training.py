@@ -1,0 +1,186 @@
+"""What recoveries that train have in common: their options, one run of training, its record."""
+
+import abc
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar, Final, Literal
+
+from pydantic import Field
+
+from api_schemas.report import CurvePoint, RecoveryReport
+from worker.engine.context import Context, quietly
+from worker.engine.learning.objective import Figure, Objective
+from worker.engine.learning.optimisers import OptimiserName, Settings
+from worker.engine.learning.precision import PrecisionName
+from worker.engine.learning.rates import Schedule
+from worker.engine.learning.state import Weights
+from worker.engine.learning.training import Point, TrainingOptions, TrainingRecord, train
+from worker.engine.recovery.base import Pruned, Recovery
+from worker.engine.recovery.classroom import Classroom
+
+ASKED: Final = "the recipe asks for it"
+#: Steps that are made when nobody says how many: these many epochs, within these bounds.
+_EPOCHS, _FEWEST, _MOST = 30, 500, 10_000
+#: Rates that are tried where none is given, the careful ones first, and the steps of a trial at most.
+_ADAPTIVE: Final = (3e-4, 1e-3, 3e-3, 1e-2)
+_RATES: Final[dict[OptimiserName, tuple[float, ...]]] = {
+    "adamw": _ADAPTIVE,
+    "adam": _ADAPTIVE,
+    "sgd": (1e-3, 1e-2, 1e-1),
+}
+_TRIAL: Final = 100
+#: Rows in a batch from which on its own statistics are worth something.
+_STATISTICS_FROM: Final = 16
+#: Points of the curve that a report shows at most.
+_SHOWN: Final = 200
+
+
+Run = Callable[[TrainingOptions, Context], TrainingRecord]
+
+
+class TrainingRecovery(Recovery, abc.ABC):
+    """Abstract: training of what is left."""
+
+    notes_gain: ClassVar[bool] = True
+
+    steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Steps of the optimiser. Left out: 30 epochs, but at least 500 and at most 10,000 steps."""
+    batch: int = Field(default=64, ge=1, le=65_536)
+    """Rows in a step. A model that is bound to fewer rows is run several times for one step."""
+    optimiser: OptimiserName = "adamw"
+    """AdamW, Adam, or SGD with momentum."""
+    learning_rate: float | None = Field(default=None, gt=0.0, le=100.0)
+    """The highest learning rate. Left out: the one of 0.0003, 0.001, 0.003 and 0.01 (SGD: 0.001, 0.01, 0.1)
+    that does best in a trial of 1/20 of the steps, at most 100. A run that gets out of hand goes back to its
+    best network and on at a tenth of the rate, twice at most."""
+    rate: Schedule = "cosine"
+    """How the rate goes on after warm-up: half a cosine down to a hundredth, or constant."""
+    warm_up: float = Field(default=0.05, ge=0.0, le=1.0)
+    """The share of the steps in which the rate rises from zero."""
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    """SGD's momentum."""
+    nesterov: bool = True
+    """Whether SGD's momentum is Nesterov's."""
+    weight_decay: float = Field(default=0.01, ge=0.0, le=10.0)
+    """Decay of weights, not of biases and the scales of norms. Adam and SGD add it to the gradient, AdamW
+    takes it from the weight."""
+    clip: float | None = Field(default=1.0, gt=0.0)
+    """Gradients longer than this over all weights are made as long as this; null leaves them."""
+    precision: PrecisionName = "auto"
+    """What products are computed in on a GPU: `auto` is bfloat16 where the GPU has it. A CPU computes in the
+    weights' own type."""
+    batch_norm: Literal["auto", "batch", "stored"] = "auto"
+    """By which statistics batch norm normalises in training: those of each batch, which also move the stored
+    ones, or the stored ones, which then stay. `auto` takes the batch's from 16 rows on."""
+    patience: int | None = Field(default=12, ge=1, le=1000)
+    """Training ends when so many figures of the held-out rows in a row were no better (40 are taken on the
+    way); null goes on to the last step. The best network is kept in any case."""
+    max_seconds: float | None = Field(default=None, gt=0.0)
+    """Training ends after this time with the best network so far, which then depends on the machine."""
+
+    def heal(self, pruned: Pruned, context: Context) -> None:
+        room = self.classroom(pruned, context)
+        objective = self.objective(room, pruned)
+        judging = room.judging(objective)
+
+        def run(options: TrainingOptions, around: Context) -> TrainingRecord:
+            return train(room.student, objective, room.batches, judging, options, pruned.masks, around)
+
+        record = run(self._options(room, context, run), context)
+        if record.improved:
+            room.student.store()
+        context.healed.append(self._report(record, judging.objective, room))
+
+    @abc.abstractmethod
+    def classroom(self, pruned: Pruned, context: Context) -> Classroom:
+        """Student and teacher on their rows."""
+
+    @abc.abstractmethod
+    def objective(self, room: Classroom, pruned: Pruned) -> Objective:
+        """What is made small."""
+
+    def _options(self, room: Classroom, context: Context, run: Run) -> TrainingOptions:
+        options = TrainingOptions(
+            steps=self.steps or steps_for(room.batches.data.rows, self.batch),
+            learning_rate=self.learning_rate or _RATES[self.optimiser][0],
+            optimiser=Settings(self.optimiser, self.weight_decay, self.momentum, self.nesterov),
+            schedule=self.rate,
+            warm_up=self.warm_up,
+            clip=self.clip,
+            precision=self.precision,
+            batch_statistics=self._batch_statistics(room),
+            patience=self.patience,
+            max_seconds=self.max_seconds,
+            seed=context.seed,
+        )
+        if self.learning_rate is not None:
+            return options
+        return replace(options, learning_rate=self._tried(options, room, context, run))
+
+    def _tried(self, options: TrainingOptions, room: Classroom, context: Context, run: Run) -> float:
+        """The rate that does best in a short run from the network as it is now, which is put back."""
+        start, weights = Weights(room.student).copies(), Weights(room.student)
+        steps = max(1, min(_TRIAL, options.steps // 20))
+        best: tuple[float, Figure] | None = None
+        for rate in _RATES[self.optimiser]:
+            record = run(replace(options, steps=steps, learning_rate=rate, patience=None), quietly(context))
+            weights.put_back(start)
+            if best is None or record.after.better_than(best[1]):
+                best = rate, record.after
+        return options.learning_rate if best is None else best[0]
+
+    def _batch_statistics(self, room: Classroom) -> bool:
+        rows = room.batches.per_call or min(self.batch, room.batches.data.rows)
+        return self.batch_norm == "batch" or (self.batch_norm == "auto" and rows >= _STATISTICS_FROM)
+
+    def _report(self, record: TrainingRecord, objective: Objective, room: Classroom) -> RecoveryReport:
+        return RecoveryReport(
+            recovery=self.name,
+            chosen_because=ASKED,
+            metric=objective.metric,
+            lower_is_better=objective.accuracy_name is None,
+            before=shown(record.before, objective),
+            after=shown(record.after, objective),
+            rows=room.batches.data.rows,
+            validation_rows=room.held_out.data.rows,
+            steps=record.steps,
+            best_step=record.best_step,
+            seconds=record.seconds,
+            kept=record.improved,
+            remark=record.ended,
+            curve=[_point(point, objective) for point in thinned(record.curve, _SHOWN)],
+        )
+
+
+def steps_for(rows: int, batch: int) -> int:
+    """How many steps are made when nobody says."""
+    return min(max(math.ceil(_EPOCHS * rows / min(batch, rows)), _FEWEST), _MOST)
+
+
+def shown(figure: Figure, objective: Objective) -> float | None:
+    """The number of a figure that decides; None where it is none."""
+    value = figure.loss if objective.accuracy_name is None else figure.accuracy
+    return value if value is not None and math.isfinite(value) else None
+
+
+def thinned(curve: Sequence[Point], most: int) -> list[Point]:
+    """At most so many points, evenly; those with figures and the last stay first of all."""
+    every = max(1, math.ceil(len(curve) / most))
+    if every == 1:
+        return list(curve)
+    kept = {index for index in range(len(curve)) if index % every == every - 1}
+    kept |= {index for index, point in enumerate(curve) if point.figure is not None}
+    return [curve[index] for index in sorted(kept)][-most:]
+
+
+def _point(point: Point, objective: Objective) -> CurvePoint:
+    figure = point.figure
+    accuracy = None if figure is None or objective.accuracy_name is None else figure.accuracy
+    return CurvePoint(
+        step=point.step,
+        loss=point.loss if math.isfinite(point.loss) else None,
+        learning_rate=point.rate,
+        validation_loss=figure.loss if figure is not None and figure.finite else None,
+        validation_metric=accuracy,
+    )
