@@ -31,10 +31,11 @@ _GRAMS_AT_ONCE = 2**30
 @final
 @dataclass(frozen=True)
 class Call:
-    """Inputs of one call, the targets of its rows if there are any, and its number in the pass."""
+    """Inputs of one call, the targets of its rows if there are any, how many rows, its number in the pass."""
 
     inputs: Tensors
     targets: torch.Tensor | None
+    rows: int
     number: int
 
 
@@ -54,7 +55,7 @@ class Passes:
             if batch.targets is not None:
                 parts = torch.split(batch.targets, each)
             for inputs, targets in zip(batch.calls, parts, strict=True):
-                yield Call(inputs, targets, number)
+                yield Call(inputs, targets, batch.rows // len(batch.calls), number)
                 number += 1
 
     def positions(self, call: Call, there: int) -> torch.Tensor | None:
@@ -87,10 +88,12 @@ class Observed:
         return str(self.passes.batcher.device)
 
 
-def observed(network: Network, data: Dataset, rows: int, seed: int, device: str) -> Observed:
+def observed(
+    network: Network, data: Dataset, rows: int, seed: int, device: str, batch: int = BATCH
+) -> Observed:
     """The network in torch with so many rows to run it over. Raises InvalidRecipeError where it cannot."""
     module = graph_module(network, device)
-    batcher = batcher_for(module, module.input_names, data.sample(rows, seed), BATCH, device)
+    batcher = batcher_for(module, module.input_names, data.sample(rows, seed), batch, device)
     return Observed(module, Passes(batcher, seed))
 
 
