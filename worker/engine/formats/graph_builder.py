@@ -182,8 +182,9 @@ class Builder:
         place = self._place(value, scope)
         if not taker.sizes or place.sizes is None:
             return place.number
-        floating = self.frame[place.sizes].floating
-        return place.number if floating and not taker.scalars else place.sizes
+        sizes = self.frame[place.sizes]
+        taken = taker.floats or (taker.scalars and sizes.rank == 0) or not sizes.floating
+        return place.sizes if taken else place.number
 
     def _place(self, value: ir.Value, scope: Scope) -> Place:
         place = scope.find(value)

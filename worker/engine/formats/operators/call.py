@@ -163,6 +163,12 @@ class Call:
         """The one integer of a value."""
         return self.ints_of(value)[0]
 
+    def floats_of(self, value: Value) -> _Floats:
+        """Floats of a value, on the host: free for `Sizes`, a wait for the device for tensors."""
+        if isinstance(value, Sizes):
+            return tuple(value.values)
+        return tuple(self.tensor_of(value).detach().reshape(-1).tolist())
+
     def tensor_of(self, value: Value) -> Tensor:
         """The value as a tensor on the device."""
         if isinstance(value, Sizes):

@@ -31,7 +31,19 @@ def cast(call: Call, x: Value) -> Value:
     if exact != dtype and call.mode.floating is None:
         # Half precision is held in single, but what a file rounds is rounded.
         return tensor.to(exact).to(dtype)
+    if dtype == torch.float8_e8m0fnu:
+        return _power_of_two(tensor, call.string("round_mode", "up")).to(dtype)
     return float8(call, tensor, dtype) if dtype in _FLOAT8 else tensor.to(dtype)
+
+
+def _power_of_two(x: Tensor, mode: str) -> Tensor:
+    """The power of two above or below; torch itself takes the nearest."""
+    if mode == "nearest":
+        return x
+    fraction, exponent = torch.frexp(x)
+    exact = (fraction == 0.5) | ~torch.isfinite(x) | (x == 0)
+    power = torch.ldexp(torch.ones_like(x), exponent if mode == "up" else exponent - 1)
+    return torch.where(exact, x, power)
 
 
 def float8(call: Call, x: Tensor, dtype: torch.dtype) -> Tensor:

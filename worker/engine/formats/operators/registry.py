@@ -15,20 +15,27 @@ class Implementation:
     """A function of a `Call` and the operator's inputs; None stands for an input left out.
 
     It gives one value, or a tuple where the operator has several outputs. With `sizes` it takes host integers
-    as they are, with `scalars` fixed single floats too; else all arrive as tensors.
+    as they are, with `scalars` fixed single floats too, with `floats` fixed short lists of them as well; else
+    all arrive as tensors.
     """
 
     function: Callable[..., Any]
     since: int
     sizes: bool
     scalars: bool = False
+    floats: bool = False
 
 
 _IMPLEMENTATIONS: dict[tuple[str, str], list[Implementation]] = {}
 
 
 def operator(
-    *names: str, since: int | None = None, domain: str = "", sizes: bool = False, scalars: bool = False
+    *names: str,
+    since: int | None = None,
+    domain: str = "",
+    sizes: bool = False,
+    scalars: bool = False,
+    floats: bool = False,
 ) -> Callable[[_Function], _Function]:
     """Declare what computes these operators from opset `since` of their domain on, up to the next declared.
 
@@ -41,7 +48,9 @@ def operator(
             known = _IMPLEMENTATIONS.setdefault((domain, name), [])
             if any(other.since == start for other in known):
                 raise TypeError(f"two implementations of {name} since {start}")
-            known.append(Implementation(function, start, sizes or scalars, scalars))
+            known.append(
+                Implementation(function, start, sizes or scalars or floats, scalars or floats, floats)
+            )
             known.sort(key=lambda implementation: implementation.since)
         return function
 

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from worker.engine.formats.operators.call import Call, Value
 from worker.engine.formats.operators.registry import operator
-from worker.engine.formats.operators.sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -41,40 +40,38 @@ class _Axis:
     end: float = 1.0
 
 
-@operator("Upsample")
-def upsample(call: Call, data: Value, scales: Value = None) -> Tensor:
+@operator("Upsample", floats=True)
+def upsample(call: Call, inputs: Value, scales: Value = None) -> Tensor:
     """Resize as it was before opset 10; the scales are an attribute until opset 9."""
-    factors = call.floats("scales") if scales is None else tuple(scales.detach().tolist())
-    return _resized(
-        inputs, _scaled(inputs, range(inputs.dim()), factors), _Style(call.string("mode", "nearest"))
+    data, factors = (
+        call.tensor_of(inputs),
+        call.floats("scales") if scales is None else call.floats_of(scales),
     )
+    return _resized(data, _scaled(data, range(data.dim()), factors), _Style(call.string("mode", "nearest")))
 
 
-@operator("Resize", since=10)
-def resize_10(call: Call, inputs: Tensor, scales: Tensor) -> Tensor:
+@operator("Resize", since=10, floats=True)
+def resize_10(call: Call, inputs: Value, scales: Value) -> Tensor:
     """Resize before it had coordinate transformations."""
-    axes = _scaled(inputs, range(inputs.dim()), tuple(scales.detach().tolist()))
-    return _resized(inputs, axes, _Style(call.string("mode", "nearest")))
+    data = call.tensor_of(inputs)
+    axes = _scaled(data, range(data.dim()), call.floats_of(scales))
+    return _resized(data, axes, _Style(call.string("mode", "nearest")))
 
 
-@operator("Resize", since=11, sizes=True)
+@operator("Resize", since=11, floats=True)
 def resize(call: Call, inputs: Value, roi: Value = None, scales: Value = None, sizes: Value = None) -> Tensor:
     """The input at other lengths, by nearest neighbours, linear or cubic interpolation."""
     data = call.tensor_of(inputs)
     places = call.ints("axes") or tuple(range(data.dim()))
     chosen = [axis % data.dim() for axis in places]
     if sizes is None or not call.ints_of(sizes):
-        axes = _scaled(data, chosen, _numbers(call, scales))
+        axes = _scaled(data, chosen, call.floats_of(scales))
     else:
         axes = _sized(data, chosen, call.ints_of(sizes), call.string("keep_aspect_ratio_policy", "stretch"))
     style = _style(call)
     if style.transform == "tf_crop_and_resize":
-        axes = _cropped(axes, _numbers(call, roi))
+        axes = _cropped(axes, call.floats_of(roi))
     return _resized(data, axes, style)
-
-
-def _numbers(call: Call, value: Value) -> tuple[float, ...]:
-    return tuple(value.values) if isinstance(value, Sizes) else tuple(call.tensor_of(value).detach().tolist())
 
 
 def _style(call: Call) -> _Style:

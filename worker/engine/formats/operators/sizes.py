@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 #: Constants with more elements than this stay tensors.
-MOST_SIZES = 64
+_MOST = {torch.int64: 64, torch.bool: 64, torch.float32: 8, torch.float64: 8}
 
 
 @final
 class Sizes:
     """A host value of rank 0 or 1. Its integers are symbolic while `torch.compile` traces.
 
-    Only operators that ask for `scalars` ever see floats in it: fixed single numbers.
+    Only operators that ask for `scalars` or `floats` ever see floats in it, which are fixed.
     """
 
     __slots__ = ("dtype", "rank", "values")
@@ -50,9 +50,8 @@ class Sizes:
 
 
 def sizes_of(tensor: Tensor) -> Sizes | None:
-    """A stored tensor as host values: small ones of int64 or bool, and single floats."""
-    if tensor.dtype in (torch.float32, torch.float64) and tensor.dim() == 0:
-        return Sizes([tensor.item()], 0, tensor.dtype)
-    if tensor.dtype not in (torch.int64, torch.bool) or tensor.dim() > 1 or tensor.numel() > MOST_SIZES:
+    """A stored tensor as host values: small ones of int64 or bool, and a few floats."""
+    most = _MOST.get(tensor.dtype, -1)
+    if tensor.dim() > 1 or tensor.numel() > most:
         return None
     return Sizes(tensor.reshape(-1).tolist(), tensor.dim(), tensor.dtype)
