@@ -15,6 +15,7 @@ from worker.engine.formats.base import Network
 from worker.engine.formats.edits import Cut, Edit, SetAttribute, SetOperand
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.constants import Constants
+from worker.engine.graph.counts import multiplied
 from worker.engine.graph.kept import Axes, Kept
 from worker.engine.graph.layer import LayerUse
 from worker.engine.graph.views import WeightView
@@ -92,15 +93,22 @@ class Operation:
             yield from self._resized_parts(producer, changed)
 
     def _resized_parts(self, concat: ir.Node, changed: dict[int, int]) -> Iterator[Edit]:
-        """A shape put together by Concat. A part that is one count of channels is fixed, however it was
-        computed: from the shape of a tensor that loses them, or of one that does not."""
+        """A shape put together by Concat, perhaps of parts that are put together. A part that is one count of
+        channels is fixed, however it was computed: from the shape of a tensor that loses them, or of one that
+        does not."""
         start = 0
         for index, part in enumerate(concat.inputs):
-            known = self.constants.array(part)
+            known, producer = self.constants.array(part), None if part is None else part.producer()
             if known is None:
                 return
-            if self.constants.is_fixed(part) or (known.size == 1 and start in changed):
+            inside = {axis - start: size for axis, size in changed.items() if 0 <= axis - start < known.size}
+            if self.constants.is_fixed(part):
                 yield from self._resized(concat, index, start, changed)
+            elif inside and known.size == 1:
+                times = multiplied(producer, inside[0], self.constants)
+                yield from [times] if times is not None else self._resized(concat, index, start, changed)
+            elif inside and producer is not None and producer.op_type == "Concat":
+                yield from self._resized_parts(producer, inside)
             start += known.size
 
     def _resized(self, node: ir.Node, index: int, start: int, changed: dict[int, int]) -> Iterator[Edit]:
