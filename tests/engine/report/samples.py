@@ -13,6 +13,7 @@ from api_schemas.report import (
     AccuracyReport,
     AgreementReport,
     CheckResult,
+    CurvePoint,
     DataSource,
     Environment,
     FileReport,
@@ -22,6 +23,7 @@ from api_schemas.report import (
     LayerReport,
     MetricReport,
     OutputAgreement,
+    RecoveryReport,
     Report,
     StageTime,
 )
@@ -259,6 +261,30 @@ targets = st.none() | st.sampled_from(
     ]
 )
 recipes = st.builds(recipe, target=targets, exclude=st.lists(texts, max_size=3), preset=st.none() | texts)
+recoveries = st.builds(
+    RecoveryReport,
+    recovery=texts,
+    chosen_because=texts,
+    metric=st.none() | texts | st.just("top-1 accuracy"),
+    lower_is_better=st.booleans(),
+    before=st.none() | numbers,
+    after=st.none() | numbers,
+    steps=st.none() | counts,
+    seconds=positive,
+    kept=st.booleans(),
+    remark=st.none() | texts,
+    curve=st.lists(
+        st.builds(
+            CurvePoint,
+            step=counts,
+            loss=st.none() | numbers,
+            learning_rate=positive,
+            validation_loss=st.none() | numbers,
+            validation_metric=st.none() | shares,
+        ),
+        max_size=4,
+    ),
+)
 reports = st.builds(
     Report, job_id=texts,
     created_at=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
@@ -289,6 +315,7 @@ reports = st.builds(
         ),
     ),
     accuracy_reason=st.none() | texts,
+    recovery=st.lists(recoveries, max_size=2),
     checks=st.lists(st.builds(CheckResult, name=texts, passed=st.booleans(), detail=texts), max_size=2),
     warnings=st.lists(texts, max_size=2),
     stages=st.lists(st.builds(StageTime, stage=texts, seconds=positive), max_size=2),

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from api_schemas.jobs import Refusal, Summary
 from api_schemas.recipe import PartSpec, Target
-from api_schemas.report import AccuracyReport, DataSource, MetricReport, Report
+from api_schemas.report import (
+    AccuracyReport,
+    CurvePoint,
+    DataSource,
+    MetricReport,
+    RecoveryReport,
+    Report,
+)
 from tests.engine.report.page import as_xml, read, visible_text
 from tests.engine.report.samples import HOSTILE, layer, recipe, report, reports
 from worker.engine.report import html
@@ -117,6 +124,35 @@ def test_the_verdict_says_asked_achieved_and_cost() -> None:
         "90.00 % of the 656,160 prunable weights are zero, as asked; "
         "top-1 accuracy went from 97.22 % to 93.89 %." in text
     )
+
+
+def test_recoveries_are_told_with_their_gain_and_their_losses_drawn() -> None:
+    curve = [
+        CurvePoint(step=step, loss=2.0 / step, learning_rate=0.001, validation_loss=1.5 / step)
+        for step in (10, 20, 30)
+    ]
+    healed = [
+        RecoveryReport(
+            recovery="fine_tune",
+            chosen_because="there are 1438 labelled rows to learn from",
+            metric="top-1 accuracy",
+            before=0.5738,
+            after=0.9861,
+            steps=629,
+            seconds=1.07,
+            kept=True,
+            remark="validation got no better",
+            curve=curve,
+        ),
+        RecoveryReport(recovery="bias_correction", chosen_because="so asked", seconds=0.1, kept=False),
+    ]
+    page = render(report(recovery=healed))
+    words = " ".join(visible_text(page).split())
+    assert "57.38 %98.61 %+41.23 points6291.07 skept" in words
+    assert "there are 1438 labelled rows to learn from" in words
+    assert "put back" in words
+    assert page.count('class="curve faint"') == 1
+    assert 'id="recovery"' not in render(report())
 
 
 def test_figures_beside_the_one_that_decides_are_shown() -> None:

@@ -51,6 +51,7 @@ def build_report(
         agreement_reason=evidence.agreement_reason,
         accuracy=evidence.accuracy,
         accuracy_reason=evidence.accuracy_reason,
+        recovery=list(context.healed),
         checks=list(evidence.checks),
         warnings=list(context.warnings),
         stages=list(context.times),

@@ -49,6 +49,29 @@ def curve(marks: Sequence[Mark], across: Scale, up: Scale, goal: float | None = 
     return drawing("chart plot", _WIDTH, _HEIGHT, f"{up.name} over {across.name}", parts)
 
 
+@final
+@dataclass(frozen=True)
+class Line:
+    """Points on a line of its own; `css` gives it its look."""
+
+    points: Sequence[tuple[float, float]]
+    css: str = "curve"
+
+
+def lines(drawn: Sequence[Line], across: Scale, up: Scale) -> Markup | None:
+    """Several lines over the same two linear axes. None where no line has two points that are finite."""
+    finite = [[place for place in item.points if all(map(math.isfinite, place))] for item in drawn]
+    shown = [place for places in finite if len(places) > 1 for place in places]
+    if not shown:
+        return None
+    x = _axis([place[0] for place in shown], _LEFT, _WIDTH - _RIGHT)
+    y = _axis([place[1] for place in shown], _HEIGHT - _BOTTOM, _TOP)
+    parts = [*_frame(x, y, across, up)]
+    for item, places in zip(drawn, finite, strict=True):
+        parts.append(_path([(x(one), y(other)) for one, other in places], item.css))
+    return drawing("chart plot", _WIDTH, _HEIGHT, f"{up.name} over {across.name}", parts)
+
+
 def _axis(values: Sequence[float], start: float, end: float) -> Axis:
     low, high = min(values), max(values)
     margin = 0.04 * (high - low) or 0.06 * abs(high) or 1.0
@@ -75,9 +98,10 @@ def _frame(x: Axis, y: Axis, across: Scale, up: Scale) -> list[Markup]:
     return parts
 
 
-def _path(places: Sequence[tuple[float, float]]) -> Markup:
+def _path(places: Sequence[tuple[float, float]], css: str = "curve") -> Markup:
     steps = " ".join(f"{pixels(x)},{pixels(y)}" for x, y in places)
-    return Markup('<polyline class="curve" points="{}"/>').format(steps) if len(places) > 1 else Markup("")
+    drawn = Markup('<polyline class="{}" points="{}"/>').format(css, steps)
+    return drawn if len(places) > 1 else Markup("")
 
 
 def _dot(mark: Mark, x: float, y: float) -> Markup:

@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from api_schemas.report import LayerReport, Report
-from worker.engine.report import searches, svg, text, wording
+from worker.engine.report import recoveries, searches, svg, text, wording
 from worker.engine.report.figures import Figures
 
 #: What one page shows at most of each kind; the rest is counted on the page and is in the JSON.
@@ -106,6 +106,8 @@ def render(report: Report) -> str:
         drawings=_drawings(report.layers, rows),
         search_curve=searches.search_curve(report),
         sweep_curve=searches.sweep_curve(report),
+        loss_curves=[recoveries.loss_curve(item) for item in report.recovery[:MOST_ITEMS]],
+        metric_kinds=[recoveries.metric_kind(item) for item in report.recovery[:MOST_ITEMS]],
         sweep_targets=[searches.target_text(point.target) for point in report.sweep],
         refused=_refused(report),
         removed=report.recipe.apply.name == "shrink",
