@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, final
 
+from worker.engine.errors import EngineError, ModelNotRunnableError
+from worker.engine.formats.memory import raise_if_memory
 from worker.engine.formats.operators.call import Call
 from worker.engine.formats.operators.sizes import Sizes
 
@@ -37,7 +39,13 @@ class Step:
         if self.bodies:
             bound = {name: partial(body.call, frame, watch) for name, body in self.bodies.items()}
             call = replace(call, bodies=bound)
-        made = self.function(call, *operands)
+        try:
+            made = self.function(call, *operands)
+        except EngineError:
+            raise
+        except Exception as error:
+            raise_if_memory(error)
+            raise _failure(call, error) from error
         if type(made) is tuple:
             for place, value in zip(self.results, made, strict=False):
                 frame[place] = value
@@ -49,6 +57,12 @@ class Step:
                     watch[place] = frame[place]
         for place in self.dead:
             frame[place] = None
+
+
+def _failure(call: Call, error: Exception) -> ModelNotRunnableError:
+    """What the user is told: which node it was and what torch said first."""
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return ModelNotRunnableError(f"{call.operator} {call.name[:80]!r} fails in torch: {reason[:300]}")
 
 
 @final
