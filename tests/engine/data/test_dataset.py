@@ -205,7 +205,12 @@ def test_fixed_size_tensors_in_parquet_are_arrays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(column.read(), np.arange(ROWS * 4, dtype=np.float32).reshape(ROWS, 4))
     pq.write_table(pa.table({"x": tensor}), tmp_path / "tensor")
     (column,) = read_columns(tmp_path / "tensor", DatasetFormat.PARQUET)
-    np.testing.assert_array_equal(np.asarray(column.read()).reshape(ROWS, 3, 2), arrays()["x"])
+    np.testing.assert_array_equal(column.read(), arrays()["x"])
+    swapped = pa.fixed_shape_tensor(pa.float32(), (2, 3), permutation=[1, 0])
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(arrays()["x"].transpose(0, 2, 1).ravel()), 6)
+    pq.write_table(pa.table({"x": pa.ExtensionArray.from_storage(swapped, storage)}), tmp_path / "swapped")
+    (column,) = read_columns(tmp_path / "swapped", DatasetFormat.PARQUET)
+    np.testing.assert_array_equal(column.read(), arrays()["x"])
 
 
 BAD = {

@@ -20,7 +20,7 @@ from worker.engine.errors import InvalidDatasetError
 from worker.engine.types import Array
 
 _MOST_ROWS: Final = 4096
-_CHUNK_BYTES: Final = 16 * 2**20
+_CHUNK_BYTES: Final = 4 * 2**20
 
 
 @final
@@ -58,6 +58,8 @@ def _opened(path: Path, what: str) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
             yield file
+    except pa.ArrowMemoryError as error:
+        raise MemoryError(str(error)) from None
     except (pa.ArrowException, OSError) as error:
         raise InvalidDatasetError(f"{what} cannot be read: {str(error)[:200]}") from None
 
@@ -121,7 +123,13 @@ def _dtype(name: str, kind: Any) -> np.dtype[Any]:
 
 
 def _to_numpy(name: str, values: Any) -> Array:
-    """An arrow array as numpy; each level of lists becomes an axis."""
+    """An arrow array as numpy; each level of lists becomes an axis, and so does each of a tensor's."""
+    if isinstance(values, pa.FixedShapeTensorArray):
+        flat = _to_numpy(name, values.storage)
+        shape = tuple(values.type.shape)
+        order = values.type.permutation or range(len(shape))
+        rows = flat.reshape(len(values), *shape)
+        return rows.transpose(0, *(axis + 1 for axis in order))
     values = getattr(values, "storage", values)
     if values.null_count:
         raise InvalidDatasetError(f"column {name[:80]!r} has missing values")

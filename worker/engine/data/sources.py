@@ -15,7 +15,7 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 Index = slice | Rows
 #: Arrays up to this many bytes are held in memory once they were read.
 _HELD_BYTES: Final = 32 * 2**20
-_BLOCK_BYTES: Final = 64 * 2**20
+_BLOCK_BYTES: Final = 16 * 2**20
 
 
 class Source(abc.ABC):
@@ -133,7 +133,7 @@ def by_columns(file: ByteFile, dtype: np.dtype[Any], shape: Sequence[int], offse
     def blocks() -> Iterable[memoryview]:
         for start in range(0, rows, step):
             stop = min(rows, start + step)
-            block = np.empty((stop - start, width), dtype)
+            block = np.empty((stop - start, width), dtype, order="F")
             for column in range(width):
                 block[:, column] = columns.take(slice(column * rows + start, column * rows + stop))
             turned = block.reshape(stop - start, *shape[1:], order="F")

@@ -64,13 +64,13 @@ def _groups(labels: Array) -> list[Rows] | None:
 def _by_class(groups: list[Rows], wanted: int) -> Rows:
     """So many positions, each class giving its share; a class gives its last row only when all others have.
 
-    Shares are rounded by largest remainder.
+    Shares are rounded by largest remainder, where remainders are equal in favour of the smaller class.
     """
     sizes = np.array([len(group) for group in groups])
     exact = sizes * (wanted / sizes.sum())
     quota = np.minimum(np.floor(exact).astype(np.int64), sizes - 1)
     for spare in (1, 0):
-        for place in np.argsort(quota - exact, kind="stable"):
+        for place in np.lexsort((sizes, quota - exact)):
             if quota.sum() == wanted:
                 break
             quota[place] += int(quota[place] < sizes[place] - spare)
