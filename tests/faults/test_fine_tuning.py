@@ -91,14 +91,15 @@ def events(client: TestClient, job_id: str, type_: str) -> list[dict[str, Any]]:
     return [event["data"] for event in answer.json()["items"] if event["type"] == type_]
 
 
-def kill_in_mid_training(client: TestClient, worker: WorkerProcess, job_id: str) -> None:
-    """Once it has trained for a while and a checkpoint of that is kept."""
+def kill_in_mid_training(client: TestClient, worker: WorkerProcess, job_id: str, after: int = 0) -> None:
+    """Once so many rounds are over, it has trained for a while, and a checkpoint of that is kept."""
     deadline = time.monotonic() + SECONDS
     while True:
         job = client.get(f"/v1/jobs/{job_id}").json()
         assert job["finished_at"] is None and time.monotonic() < deadline, job
         far = job["stage"] == "recovering" and job["progress"]["done"] > STEPS // 8
-        if far and len(events(client, job_id, "checkpoint")) > 1:
+        stages = [data["stage"] for data in events(client, job_id, "stage")]
+        if far and stages.count("recovering") > after and len(events(client, job_id, "checkpoint")) > 1:
             break
         time.sleep(0.05)
     worker.signal(signal.SIGKILL)
@@ -134,6 +135,31 @@ def metric_steps_after_resuming(client: TestClient, job_id: str) -> list[int]:
     items = answer.json()["items"]
     at = next(n for n, item in enumerate(items) if item["data"].get("action") == "resumed")
     return [item["data"]["step"] for item in items[at:] if item["data"].get("name") == "loss"]
+
+
+ROUNDS = {"schedule": {"name": "iterative", "rounds": 3}}
+CHANNELS = {"granularity": {"name": "channel"}, "target": {"sparsity": 0.5}}
+
+
+@pytest.mark.parametrize(("change", "after"), [(ROUNDS, 1), (CHANNELS, 0)], ids=["rounds", "channels"])
+def test_killed_in_other_recipes(
+    place: Workplace,
+    client: TestClient,
+    request_body: Mapping[str, Any],
+    change: Mapping[str, Any],
+    after: int,
+) -> None:
+    body = {**request_body, "recipe": {**RECIPE, **change}}
+    broken = submit(client, body)
+    with engine_worker(place, "a") as first:
+        kill_in_mid_training(client, first, broken, after)
+        with engine_worker(place, "b"):
+            unbroken = submit(client, body)
+            links = [ended(client, job_id)["links"]["model"] for job_id in (broken, unbroken)]
+    again = [data["stage"] for data in events(client, broken, "stage")].count("recovering")
+    whole = [data["stage"] for data in events(client, unbroken, "stage")].count("recovering")
+    assert again == whole + 1, "no round that was over was gone through again"
+    assert client.get(links[0]).content == client.get(links[1]).content
 
 
 def test_a_fine_tuning_is_cancelled_in_the_middle_of_its_steps(
