@@ -129,8 +129,9 @@ def _lstm_step(cell: _Cell, projected: Tensor, state: State) -> State:
         peep_in = peep_out = peep_forget = memory.new_zeros(())
     else:
         peep_in, peep_out, peep_forget = cell.peepholes.chunk(3, dim=-1)
-    keep = f(cell.clip(forget + peep_forget * memory))
-    write = 1 - keep if cell.variant else f(cell.clip(into + peep_in * memory))
+    write = f(cell.clip(into + peep_in * memory))
+    # Coupled gates keep what they do not write, as ONNX Runtime has it.
+    keep = 1 - write if cell.variant else f(cell.clip(forget + peep_forget * memory))
     memory = keep * memory + write * g(cell.clip(new))
     return f(cell.clip(out + peep_out * memory)) * h(memory), memory
 
