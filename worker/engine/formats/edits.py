@@ -31,11 +31,11 @@ class SetOperand:
 
 @dataclass(frozen=True, eq=False)
 class SetAttribute:
-    """An integer or integer-list attribute of the node is set, or (None) dropped."""
+    """A number or a list of integers is set as an attribute of the node, or (None) the attribute dropped."""
 
     node: ir.Node
     name: str
-    value: int | list[int] | None
+    value: int | float | list[int] | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,6 +65,8 @@ def _set_attribute(node: NodeProto, edit: SetAttribute) -> None:
     node.attribute.extend(kept)
     if isinstance(edit.value, int):
         node.attribute.append(AttributeProto(name=edit.name, type=AttributeProto.INT, i=edit.value))
+    elif isinstance(edit.value, float):
+        node.attribute.append(AttributeProto(name=edit.name, type=AttributeProto.FLOAT, f=edit.value))
     elif edit.value is not None:
         node.attribute.append(AttributeProto(name=edit.name, type=AttributeProto.INTS, ints=edit.value))
 

@@ -4,6 +4,7 @@ All features of a head stay or go together, on both sides of the product, and th
 each of them is of.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from worker.engine.graph.channels import (
     mapped,
     spread,
 )
+from worker.engine.graph.constants import attribute
 from worker.engine.graph.shapes import Shape
 from worker.engine.graph.trace import Trace, label
 
@@ -100,3 +102,11 @@ def _together(results: Sequence[ChannelMap]) -> Channels:
     axes = sorted(sizes)
     laid = [spread(found, axes, [sizes[axis] for axis in axes]) for found in results]
     return laid[0] if len(laid) == 1 else joined(laid[0], laid[1])
+
+
+def scale_before(node: ir.Node, shape: tuple[int | None, ...] | None) -> float | None:
+    """The scale that the operator takes from the number of features by itself; None where it is given."""
+    if "scale" in node.attributes or shape is None or shape[-1] is None:
+        return None
+    heads = int(attribute(node, "q_num_heads", 1)) if len(shape) == 3 else 1
+    return 1.0 / math.sqrt(shape[-1] // heads)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from worker.engine.formats.edits import Edit, Narrow, Widen
+from worker.engine.formats.edits import Edit, Narrow, SetAttribute, Widen
 from worker.engine.graph.channels import Ints
+from worker.engine.graph.heads import scale_before
 from worker.engine.graph.kept import Kept
 from worker.engine.graph.layer import Summed
 
@@ -39,6 +40,9 @@ def _edits(kept: Kept, item: Summed, node: ir.Node) -> Iterator[Edit]:
         return
     yield Narrow(node, item.operand, axes)
     shape = kept.graph.shapes.of(value) or ()
+    scale = scale_before(item.node, shape) if node.op_type == "Attention" else None
+    if scale is not None:
+        yield SetAttribute(node, "scale", scale)
     if node.op_type not in _NORMS:
         return
     for index, parameter in enumerate(item.node.inputs[1:], 1):
