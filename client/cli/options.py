@@ -46,7 +46,8 @@ Layers = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="FILE", help="Data: .npz, .safetensors or .parquet.")
+    Path | None,
+    typer.Option("--data", metavar="FILE", help="Data: .npz, .safetensors, .parquet, a zip of images."),
 ]
 Inputs = Annotated[
     list[str] | None,
