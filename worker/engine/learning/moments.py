@@ -5,6 +5,9 @@ from typing import final
 
 import torch
 
+#: Columns up to which products are made in float64.
+_WIDE = 1024
+
 
 @final
 class Moments:
@@ -23,6 +26,8 @@ class Moments:
     def add(self, rows: torch.Tensor, results: torch.Tensor | None = None) -> None:
         """Count these rows in."""
         self.count += rows.shape[1]
+        if rows.shape[2] <= _WIDE:
+            rows, results = rows.double(), None if results is None else results.double()
         self.inputs += rows.sum(dim=1, dtype=torch.float64)
         self.gram += rows.mT @ rows
         if results is not None:
