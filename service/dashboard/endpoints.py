@@ -9,9 +9,11 @@ from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 from starlette.responses import RedirectResponse, Response
 
+from api_schemas.events import EventType
 from api_schemas.ids import JobId
 from api_schemas.jobs import Job, JobStatus
 from service.context import Context, ContextDep
+from service.dashboard.curves import curves
 from service.dashboard.forms import read_options
 from service.dashboard.words import FILTERS
 from service.errors import ServiceError
@@ -82,13 +84,22 @@ def job_page(job_id: JobId, request: Request, context: ContextDep) -> Response:
     """One job, live while it runs."""
     record: JobRecord = JobService(context).record(job_id)
     job: Job = shown(record)
+    events = all_events(context, job_id, 0)
     values = {
         "job": job,
         "filename": _model_name(context, job.model_id),
         "has_page": record.page is not None,
-        "events": all_events(context, job_id, 0)[-_MOST_EVENTS:],
+        "last": events[-1].id if events else 0,
+        "events": [event for event in events if event.type is not EventType.METRIC][-_MOST_EVENTS:],
+        "curves": curves(events),
     }
     return _page(request, "job.html", values)
+
+
+@router.get("/ui/jobs/{job_id}/curves")
+def curves_part(job_id: JobId, request: Request, context: ContextDep) -> Response:
+    """The part of a job's page that its script asks for again while the curves grow."""
+    return _page(request, "curves.html", {"curves": curves(all_events(context, job_id, 0))})
 
 
 @router.get("/ui/new")

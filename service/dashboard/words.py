@@ -48,6 +48,11 @@ def duration(start: datetime | None, end: datetime | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def short(value: float) -> str:
+    """Four figures, whole numbers whole."""
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"
+
+
 def pretty(value: Any) -> str:
     """JSON for reading."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -60,4 +65,5 @@ FILTERS: dict[str, Callable[..., str]] = {
     "moment": moment,
     "duration": duration,
     "pretty": pretty,
+    "short": short,
 }
