@@ -147,6 +147,8 @@ def _show(job: Job) -> None:
         ("job", job.id),
         ("status", job.status.value),
         ("stage", job.stage.value if job.stage and not job.status.finished else None),
+        ("progress", _progress(job)),
+        ("checkpoint", _when(job.checkpoint_at) if job.checkpoint_at else None),
         ("asked", _asked(job)),
         ("model", job.model_id),
         ("data", job.dataset_id),
@@ -167,6 +169,13 @@ def _asked(job: Job) -> str:
     name = recipe.preset or recipe.criterion.name
     target = f" {recipe.target.unit} {getattr(recipe.target, recipe.target.unit):g}" if recipe.target else ""
     return f"{name}{target}"
+
+
+def _progress(job: Job) -> str | None:
+    total = job.progress.total
+    if job.status is not JobStatus.RUNNING or not total:
+        return None
+    return f"{job.progress.done}/{total} {job.progress.unit or ''}".rstrip()
 
 
 def _stage(job: Job) -> str:

@@ -1,16 +1,19 @@
-"""Progress on standard error: a bar on a terminal, a line per stage elsewhere, nothing when quiet."""
+"""Progress on standard error: a bar on a terminal, lines elsewhere, nothing when quiet."""
 
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self, final
+from typing import Final, Self, final
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from api_schemas.events import Event, EventType
 from client.cli import screen
+
+_READINGS_SECONDS: Final = 10.0
 
 
 class Reporter(ABC):
@@ -41,6 +44,10 @@ class Reporter(ABC):
         """The present step has come this far."""
 
     @abstractmethod
+    def measured(self, name: str, value: float, step: int | None) -> None:
+        """A reading of the present step, such as a loss."""
+
+    @abstractmethod
     def say(self, text: str) -> None:
         """A line that stays."""
 
@@ -54,8 +61,15 @@ class Reporter(ABC):
         elif event.type is EventType.PROGRESS:
             total = data.get("total")
             self.counted(int(data.get("done", 0)), int(total) if total else None, str(data.get("unit") or ""))
+        elif event.type is EventType.METRIC:
+            step = data.get("step")
+            self.measured(
+                str(data.get("name", "")), float(data.get("value", 0)), None if step is None else int(step)
+            )
         elif event.type is EventType.WARNING:
             self.say(f"warning: {data.get('message', '')}")
+        elif event.type is EventType.CHECKPOINT and data.get("action") == "resumed":
+            self.say("resumed from a checkpoint")
 
 
 @final
@@ -70,22 +84,70 @@ class Quiet(Reporter):
 
     def counted(self, done: int, total: int | None, unit: str) -> None: ...
 
+    def measured(self, name: str, value: float, step: int | None) -> None: ...
+
     def say(self, text: str) -> None: ...
 
 
 @final
-class Lines(Reporter):
-    """A line whenever a step begins: for logs."""
+class Readings:
+    """The last reading of each name, and the step that the newest is of."""
 
     def __init__(self) -> None:
-        self._last = ""
+        self._values: dict[str, float] = {}
+        self._step: int | None = None
 
-    def close(self) -> None: ...
+    def take(self, name: str, value: float, step: int | None) -> None:
+        """One more."""
+        self._values[name] = value
+        self._step = self._step if step is None else step
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._values.clear()
+        self._step = None
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:.4g}" for name, value in self._values.items())
+
+    def line(self) -> str:
+        """With the step."""
+        return str(self) if self._step is None else f"step {self._step}: {self}"
+
+
+@final
+class Lines(Reporter):
+    """A line whenever a step begins, and one with the last readings now and then: for logs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._last = ""
+        self._clock = clock
+        self._readings = Readings()
+        self._fresh = False  # something was read since they were shown
+        self._read = clock()
+
+    def close(self) -> None:
+        self._show_readings()
 
     def step(self, name: str) -> None:
+        self._show_readings()
+        self._readings.clear()
         if name != self._last:
             screen.note(name)
         self._last = name
+        self._read = self._clock()
+
+    def measured(self, name: str, value: float, step: int | None) -> None:
+        self._readings.take(name, value, step)
+        self._fresh = True
+        if self._clock() - self._read >= _READINGS_SECONDS:
+            self._show_readings()
+
+    def _show_readings(self) -> None:
+        if self._fresh:
+            screen.note(f"  {self._readings.line()}")
+        self._fresh = False
+        self._read = self._clock()
 
     def bytes_moved(self, done: int, total: int | None) -> None: ...
 
@@ -123,6 +185,8 @@ class Bar(Reporter):
             transient=True,
         )
         self._task = self._progress.add_task("connecting", total=None, figures="")
+        self._readings = Readings()
+        self._counted = ""
         self._progress.start()
 
     def close(self) -> None:
@@ -130,6 +194,8 @@ class Bar(Reporter):
 
     def step(self, name: str) -> None:
         # A task keeps a total once it has one; only a fresh task can pulse again.
+        self._readings.clear()
+        self._counted = ""
         self._progress.remove_task(self._task)
         self._task = self._progress.add_task(screen.clean(name), total=None, figures="")
 
@@ -138,8 +204,15 @@ class Bar(Reporter):
         self._progress.update(self._task, completed=done, total=total, figures=f"{megabytes(done)}{of}")
 
     def counted(self, done: int, total: int | None, unit: str) -> None:
-        figures = screen.clean(f"{done}{f'/{total}' if total else ''} {unit}".rstrip())
-        self._progress.update(self._task, completed=done, total=total, figures=figures)
+        self._counted = screen.clean(f"{done}{f'/{total}' if total else ''} {unit}".rstrip())
+        self._progress.update(self._task, completed=done, total=total, figures=self._figures())
+
+    def measured(self, name: str, value: float, step: int | None) -> None:
+        self._readings.take(name, value, step)
+        self._progress.update(self._task, figures=self._figures())
+
+    def _figures(self) -> str:
+        return screen.clean("  ".join(filter(None, (self._counted, str(self._readings)))))
 
     def say(self, text: str) -> None:
         self._progress.console.print(screen.clean(text), markup=False)

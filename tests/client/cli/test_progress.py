@@ -19,6 +19,9 @@ EVENTS = [
     answers.event(5, "progress", done=4),
     answers.event(6, "metric", name="loss", value=1.0),
     answers.event(7, "warning", message="odd\x1b[2J"),
+    answers.event(8, "metric", name="accuracy\x1b[2J", value=0.98765, step=12),
+    answers.event(9, "checkpoint", action="saved", size_bytes=5),
+    answers.event(10, "checkpoint", action="resumed", size_bytes=5),
 ]
 
 
@@ -32,7 +35,31 @@ def _play(told: Reporter) -> None:
 
 def test_lines_say_each_step_once(capsys: pytest.CaptureFixture[str]) -> None:
     _play(Lines())
-    assert capsys.readouterr().err == "running\nscoring\nwarning: odd\N{REPLACEMENT CHARACTER}[2J\n"
+    assert capsys.readouterr().err == (
+        "running\nscoring\nwarning: odd\N{REPLACEMENT CHARACTER}[2J\nresumed from a checkpoint\n"
+        "  step 12: loss 1, accuracy\N{REPLACEMENT CHARACTER}[2J 0.9877\n"
+    )
+
+
+def test_a_log_gets_readings_now_and_then_and_the_last_of_each_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    lines = Lines(lambda: now[0])
+    lines.step("recovering")
+    for step in range(1, 101):
+        now[0] = step / 4
+        lines.measured("loss", 1 / step, step)
+        lines.measured("rate", 0.001, step)
+    lines.step("verifying")
+    lines.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "recovering",
+        "  step 40: loss 0.025, rate 0.001",
+        "  step 80: loss 0.0125, rate 0.001",
+        "  step 100: loss 0.01, rate 0.001",
+        "verifying",
+    ]
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +78,8 @@ def test_a_bar_leaves_only_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         bar._progress, "update", lambda *a, **k: (shown.append(k["figures"]), real(*a, **k))[1]
     )
     _play(bar)
-    assert shown == ["0.0 kB of 0.0 kB", "2.5 MB", "3/8 layers", "4"]
+    accuracy = "accuracy\N{REPLACEMENT CHARACTER}[2J 0.9877"
+    assert shown == ["0.0 kB of 0.0 kB", "2.5 MB", "3/8 layers", "4", "4  loss 1", f"4  loss 1, {accuracy}"]
     assert "warning: odd\N{REPLACEMENT CHARACTER}[2J" in screen_file.getvalue()
     assert bar._progress.finished or not bar._progress.live.is_started
 
