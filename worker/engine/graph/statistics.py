@@ -40,7 +40,8 @@ def _edits(kept: Kept, item: Summed, node: ir.Node) -> Iterator[Edit]:
         return
     yield Narrow(node, item.operand, axes)
     shape = kept.graph.shapes.of(value) or ()
-    scale = scale_before(item.node, shape) if node.op_type == "Attention" else None
+    first = kept.graph.shapes.of(item.node.inputs[0])
+    scale = scale_before(item.node, first) if node.op_type == "Attention" else None
     if scale is not None:
         yield SetAttribute(node, "scale", scale)
     if node.op_type not in _NORMS:

@@ -14,6 +14,7 @@ from worker.engine.graph.channels import (
     Ints,
     Reshaped,
     Taken,
+    is_stored,
     joined,
     mapped,
     spread,
@@ -152,18 +153,29 @@ def rotary(node: ir.Node, trace: Trace) -> None:
         return
     heads = int(attribute(node, "num_heads", 0)) if len(shape) == 3 else int(shape[_HEAD] or 0)
     features = int(shape[-1] or 0) // (heads if len(shape) == 3 and heads else 1)
-    stored = all(trace.constants.view(value) is not None for value in node.inputs[1:3])
     over_all = math.prod(channels.sizes) == heads * features and len(channels.axes) == len(shape) - 2
-    if not over_all or not stored or attribute(node, "rotary_embedding_dim", 0) or len(shape) == 3:
-        trace.freeze(channels, f"{label(node)} turns them in pairs")
-        return
-    grid = np.arange(heads * features).reshape(heads, features)
-    if trace.heads:
+    grid = np.arange(math.prod(channels.sizes)).reshape(-1, max(features, 1))
+    if over_all and trace.heads:
         _alike(trace, channels, grid)
         return
-    _alike(trace, channels, grid.T)
     pairs = grid[0].reshape(-1, 2) if attribute(node, "interleaved", 0) else grid[0].reshape(2, -1).T
+    partly = attribute(node, "rotary_embedding_dim", 0) or len(shape) == 3
+    if not over_all or partly or not all(_turned(node, trace, channels, pairs, index) for index in (1, 2)):
+        trace.freeze(channels, f"{label(node)} turns them in pairs")
+        return
+    _alike(trace, channels, grid.T)
     _alike(trace, channels, pairs)
+
+
+def _turned(node: ir.Node, trace: Trace, channels: ChannelMap, pairs: Ints, index: int) -> bool:
+    """Tie pairs to the columns of a table; False for one that is neither stored nor a stored one repeated."""
+    table, shape = trace.channels(node.inputs[index]), trace.shape(node.inputs[index])
+    if trace.constants.view(node.inputs[index]) is not None:
+        return True
+    if not is_stored(table) or shape is None or not isinstance(table, ChannelMap):
+        return False
+    trace.tie(channels, pairs[:, 0], table, np.arange(len(pairs)))
+    return table.axes == (len(shape) - 1,)
 
 
 @surgery("RotaryEmbedding")
