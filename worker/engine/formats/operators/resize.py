@@ -167,22 +167,27 @@ def _repeats(axes: Sequence[_Axis], style: _Style) -> bool:
 
 
 def _places(one: _Axis, style: _Style, device: torch.device) -> Tensor:
-    """Where on the input each place of the output lies (float64, so that halves round as published)."""
-    steps = torch.arange(one.size, dtype=torch.float64, device=device)
+    """Where on the input each place of the output lies.
+
+    In single precision and in ONNX Runtime's order, so that what lies halfway is rounded as it does.
+    """
+    steps = torch.arange(one.size, dtype=torch.float32, device=device)
     last = one.length - 1
     match style.transform:
         case "align_corners":
-            return steps * (last / (one.size - 1) if one.size > 1 else 0.0)
+            return steps * last / (one.size - 1) if one.size > 1 else steps
         case "asymmetric":
             return steps / one.scale
         case "tf_crop_and_resize":
             if one.size == 1:
-                return steps + (one.start + one.end) * last / 2
-            return steps * ((one.end - one.start) * last / (one.size - 1)) + one.start * last
+                return steps + 0.5 * (one.start + one.end) * last
+            return one.start * last + steps * (one.end - one.start) * last / (one.size - 1)
+        case "tf_half_pixel_for_nn":
+            return (steps + 0.5) / one.scale
         case "pytorch_half_pixel" if one.size == 1:
             return steps
         case "half_pixel_symmetric":
-            offset = one.length / 2 * (1 - one.size / (one.scale * one.length))
+            offset = one.length / 2 * (1 - one.size / (steps.new_tensor(one.scale) * one.length))
             return offset + (steps + 0.5) / one.scale - 0.5
     return (steps + 0.5) / one.scale - 0.5
 

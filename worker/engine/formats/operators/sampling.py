@@ -111,13 +111,18 @@ def max_roi_pool(call: Call, inputs: Tensor, rois: Tensor) -> Tensor:
     scale = call.float("spatial_scale", 1.0)
     pooled = []
     for sample, *corner in rois.detach().tolist():
-        left, top, right, bottom = (math.floor(edge * scale + 0.5) for edge in corner)
+        left, top, right, bottom = (_rounded(edge * scale) for edge in corner)
         image = inputs[int(sample)]
         rows = _bins(top, bottom, height, image.shape[1])
         columns = _bins(left, right, width, image.shape[2])
         cells = [_largest(image, row, column) for row in rows for column in columns]
         pooled.append(torch.stack(cells, dim=1).unflatten(1, (height, width)))
     return torch.stack(pooled) if pooled else inputs.new_zeros(0, inputs.shape[1], height, width)
+
+
+def _rounded(number: float) -> int:
+    """To the nearest integer, halves away from zero."""
+    return int(math.copysign(math.floor(abs(number) + 0.5), number))
 
 
 def _bins(first: int, last: int, bins: int, length: int) -> list[tuple[int, int]]:
