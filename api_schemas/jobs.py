@@ -195,13 +195,15 @@ class Validation(Plan):
 class CheckpointOrder(Answer):
     """How a child saves where it has come to, and what the attempt before it saved, if it did.
 
-    Checkpoints are written into `folder`, at most one per `interval_seconds`, and announced by events.
+    Checkpoints are written into `folder`, at most one per `interval_seconds`, and announced by events. The
+    signal `hurry` asks for one as soon as may be, because the worker is about to stop.
     """
 
     folder: str
     interval_seconds: float
     most_bytes: int
     saved: str | None = None
+    hurry: int | None = None
 
 
 class ChildOrder(Answer):

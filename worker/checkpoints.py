@@ -34,7 +34,7 @@ Say = Callable[[ChildEvent], None]
 class CheckpointKeeper:
     """Takes what the child of one claim announces; the newest, if it writes faster than it can be taken.
 
-    `gap_seconds` is the least time between two, whatever the child does.
+    `gap_seconds` is the least time between two, whatever the child does. `offers` counts what it announced.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class CheckpointKeeper:
         self._most_bytes, self._gap = most_bytes, gap_seconds
         self._folder = os.dup(directory.checkpoint_descriptor)
         self._offered: str | None = None
+        self.offers = 0
         self._ending = self._dropping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"checkpoints {claim.job.id}", daemon=True)
@@ -58,6 +59,7 @@ class CheckpointKeeper:
     def offer(self, name: str) -> None:
         """The child has written one. Returns at once."""
         with self._changed:
+            self.offers += 1
             self._offered = name
             self._changed.notify()
 

@@ -1,6 +1,7 @@
 """One job in one child: order in, events out, a verdict at the end."""
 
 import logging
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from worker.watch import StopReason, Watch, allowance
 _TICK_SECONDS: Final = 0.1
 _LAST_WORDS_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 5.0
+HURRY: Final = signal.SIGUSR1
+_PARTING_SECONDS: Final = 5.0
 _MODEL_SUFFIX: Final = {ModelFormat.ONNX: ".onnx", ModelFormat.TORCHSCRIPT: ".pt", ModelFormat.PT2: ".pt2"}
 _DATASET_SUFFIX: Final = {
     DatasetFormat.NPZ: ".npz",
@@ -92,6 +95,7 @@ def _checkpoint_order(
         interval_seconds=settings.checkpoint_seconds,
         most_bytes=settings.max_checkpoint_bytes,
         saved=_fetch_checkpoint(store, job, folder, say),
+        hurry=HURRY,
     )
 
 
@@ -159,9 +163,19 @@ class Execution:
         """Listen until the child is done (None) or has to be stopped."""
         while self._result is None and not self._done():
             reason = self._listen() or self._watch.reason()
+            if reason is StopReason.SHUTDOWN and self._keeper.offers:
+                self._wait_for_checkpoint()
             if reason is not None:
                 return reason
         return self._let_leave()
+
+    def _wait_for_checkpoint(self) -> None:
+        """A child that saves where it has come to gets a moment to do so once more before it is stopped."""
+        self._child.signal_group(HURRY)
+        offers, end = self._keeper.offers, now() + _PARTING_SECONDS
+        while self._keeper.offers == offers and not self._done() and now() < end and not self._lease.expired:
+            if self._listen() is not None:
+                return
 
     def _let_leave(self) -> StopReason | None:
         """A child that has given its result has a moment to exit, and so has one that closed its pipes."""

@@ -1,6 +1,7 @@
 """Checkpoints: what was saved comes back, to the same work only, and damage never breaks a job."""
 
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,18 @@ def test_saving_waits_until_it_is_due(tmp_path: Path) -> None:
     assert not attempt.checkpoints.due() and len(attempt.events) == 1
     attempt.checkpoints.hurry()
     assert attempt.checkpoints.due()
+
+
+def test_a_signal_may_ask_for_one(tmp_path: Path) -> None:
+    attempt = Attempt(tmp_path / "a")
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        attempt.checkpoints.hurry_on(signal.SIGUSR1)
+        assert not attempt.checkpoints.due()
+        signal.raise_signal(signal.SIGUSR1)
+        assert attempt.checkpoints.due()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_slow_disk_is_not_written_to_all_the_time(tmp_path: Path) -> None:

@@ -142,6 +142,24 @@ def test_a_worker_that_is_asked_to_stop_hands_on_what_it_has_saved(
     assert ended.attempts == 1 and checkpoints(place, job, "resumed") == 1
 
 
+def test_a_worker_that_is_asked_to_stop_has_its_child_save_once_more(
+    place: Workplace, unbroken: BlobRef
+) -> None:
+    job = place.submit("train")
+    rarely = {"LOOKAHEAD_CHECKPOINT_SECONDS": "1.5"}
+    with worker_process(place, name="a", **rarely) as first:
+        eventually(lambda: checkpoints(place, job, "saved") == 1)
+        eventually(lambda: max(steps(place, job)) > STEPS // 2)
+        first.signal(signal.SIGTERM)
+        assert first.wait_exit() == 0
+        stopped_at = max(steps(place, job))
+        with worker_process(place, name="b", **rarely):
+            ended_well(place, job, unbroken)
+    done = steps(place, job)
+    again = done[done.index(stopped_at) + 1 :]
+    assert min(again) > STEPS // 2, "nothing since the last regular checkpoint was lost"
+
+
 def test_a_checkpoint_that_is_gone_costs_the_work_not_the_job(place: Workplace, unbroken: BlobRef) -> None:
     job = place.submit("train")
     with worker_process(place, name="a", **OFTEN) as first:

@@ -7,7 +7,9 @@ members are the files. Its check sums tell a damaged one.
 import json
 import re
 import shutil
+import signal
 import struct
+import threading
 import time
 import zipfile
 import zlib
@@ -110,6 +112,11 @@ class Checkpoints:
     def hurry(self) -> None:
         """Have the next look find that saving is due, as when the machine is about to go."""
         self._next = self._clock()
+
+    def hurry_on(self, number: int) -> None:
+        """Let a signal of that number mean `hurry`; only the main thread can, elsewhere nothing happens."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(number, lambda *_: self.hurry())
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:

@@ -97,7 +97,7 @@ def _checkpoints(order: ChildOrder, directory: Path, emit: Emit) -> Checkpoints:
     def identity() -> Mapping[str, str]:
         return _identity(order, directory)
 
-    return Checkpoints(
+    checkpoints = Checkpoints(
         directory / given.folder,
         saved=None if given.saved is None else directory / given.saved,
         identity=identity,
@@ -105,6 +105,9 @@ def _checkpoints(order: ChildOrder, directory: Path, emit: Emit) -> Checkpoints:
         interval_seconds=given.interval_seconds,
         most_bytes=given.most_bytes,
     )
+    if given.hurry is not None:
+        checkpoints.hurry_on(given.hurry)
+    return checkpoints
 
 
 def _identity(order: ChildOrder, directory: Path) -> Mapping[str, str]:

@@ -62,6 +62,8 @@ def act_train(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
         interval_seconds=given.interval_seconds,
         most_bytes=given.most_bytes,
     )
+    assert given.hurry is not None
+    checkpoints.hurry_on(given.hurry)
     _stage(emit, "recovering")
     saved = checkpoints.load()
     first = 0 if saved is None else saved.state["step"]
