@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.engine.learning.least_squares import Problem, inverse_diagonal, solve
-from worker.engine.learning.moments import Moments, Spread
+from worker.engine.learning.moments import Moments, Sample, Spread
 
 GROUPS, ROWS, COLUMNS, OUTPUTS = 3, 50, 9, 6
 
@@ -70,6 +70,23 @@ def test_a_free_bias() -> None:
         expected = np.linalg.lstsq(ones, y[group] + 3.0, rcond=None)[0].T
         np.testing.assert_allclose(found[group], expected[:, :-1], atol=1e-6)
         np.testing.assert_allclose(shift[group], expected[:, -1], atol=1e-6)
+
+
+@pytest.mark.parametrize("free", [True, False])
+@pytest.mark.parametrize("support", ["own", "shared", "mixed"])
+def test_rows_and_their_moments_give_the_same(support: str, free: bool) -> None:
+    x, y, toward, keep = (torch.tensor(item) for item in _drawn(6, support))
+    moments, sample = Moments(GROUPS, COLUMNS, OUTPUTS), Sample()
+    for part in torch.arange(ROWS).split(17):
+        moments.add(x[:, part], y[:, part])
+        sample.add(x[:, part], y[:, part])
+    assert moments.count == sample.count == ROWS
+    one, other = (item.solve(keep, toward, 0.1, free=free) for item in (moments, sample))
+    torch.testing.assert_close(one, other)
+    assert not other[~keep].any()
+    torch.testing.assert_close(moments.shift(one), sample.shift(one))
+    shift = torch.full((GROUPS, OUTPUTS), 0.3, dtype=torch.float64)
+    torch.testing.assert_close(moments.error(one, shift), sample.error(one, shift))
 
 
 def test_errors_are_those_of_the_rows() -> None:

@@ -17,7 +17,7 @@ from worker.engine.formats.base import Network
 from worker.engine.formats.graph_module import GraphModule, graph_module
 from worker.engine.formats.memory import raise_if_memory
 from worker.engine.learning.batching import Batcher, Tensors, batcher_for
-from worker.engine.learning.moments import Moments, Spread
+from worker.engine.learning.moments import Evidence, Moments, Spread
 from worker.engine.learning.unfolding import Unfolding
 
 #: Rows of data that go through the network at once.
@@ -58,9 +58,10 @@ class Passes:
                 yield Call(inputs, targets, batch.rows // len(batch.calls), number)
                 number += 1
 
-    def positions(self, call: Call, there: int) -> torch.Tensor | None:
-        """The positions of each sample that are looked at in this call, of so many; None for all."""
-        wanted = -(-ROWS_PER_WEIGHT // self.batcher.data.rows)
+    def positions(self, call: Call, there: int, rows: int = ROWS_PER_WEIGHT) -> torch.Tensor | None:
+        """The positions of each sample that are looked at in this call, of so many, so that all samples give
+        `rows`; None for all."""
+        wanted = -(-rows // self.batcher.data.rows)
         if wanted >= there:
             return None
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + call.number)
@@ -164,18 +165,21 @@ class Taught:
     added: torch.Tensor
 
 
-def paired(student: Observed, teacher: GraphModule, taught: Sequence[Taught], moments: Moments) -> None:
-    """Add to `moments` what the student reads at these operators and what is to come out of them."""
+def paired(
+    student: Observed, teacher: GraphModule, taught: Sequence[Taught], found: Evidence, rows: int
+) -> None:
+    """Add to the evidence what the student reads at these operators and what is to come out of them, so many
+    rows of it."""
     with teacher.watching(dict.fromkeys(one.value for one in taught)) as made:
         for call, values in student.values([one.item.data for one in taught]):
             run_quietly(teacher, call)
             for one in taught:
                 data = values[one.item.data]
-                positions = student.passes.positions(call, one.item.positions(data))
-                rows = one.item.rows(data, positions)
+                positions = student.passes.positions(call, one.item.positions(data), rows)
+                read = one.item.rows(data, positions)
                 results = one.item.results(made[one.value], positions)
                 results = results - one.added.to(results)
-                moments.add(rows.flatten(1, 2), results.flatten(1, 2))
+                found.add(read.flatten(1, 2), results.flatten(1, 2))
 
 
 def channel_spreads(

@@ -48,6 +48,31 @@ def solve(problem: Problem, relative: float) -> torch.Tensor:
     return found
 
 
+def solve_rows(
+    rows: torch.Tensor, results: torch.Tensor, support: torch.Tensor, toward: torch.Tensor, relative: float
+) -> torch.Tensor:
+    """The same for one group from its rows (rows, columns) and results (rows, outputs), where rows are fewer
+    than columns: by systems as large as the number of rows (the dual form). `toward` is zero off the
+    support."""
+    damping = float(rows.double().square().sum() / rows.shape[1]) * max(relative, _LEAST)
+    if damping <= 0:
+        return toward
+    left = results - rows.double() @ toward.mT
+    found = toward.clone()
+    supports, owner = torch.unique(support, dim=0, return_inverse=True)
+    for number, one in enumerate(supports):
+        columns = torch.nonzero(one).flatten()
+        outputs = torch.nonzero(owner == number).flatten()
+        kept = rows[:, columns]
+        kernel = (kept @ kept.mT).double()
+        kernel.diagonal().add_(damping)
+        factor, broken = torch.linalg.cholesky_ex(kernel)
+        if len(columns) and not broken.item():
+            change = kept.double().mT @ torch.cholesky_solve(left[:, outputs], factor)
+            found[outputs[:, None], columns[None, :]] += change.mT
+    return found
+
+
 def inverse_diagonal(gram: torch.Tensor, relative: float) -> torch.Tensor:
     """Diagonal of (XᵀX + λI)⁻¹, (groups, columns); λ is `relative` times the mean of XᵀX's diagonal.
 

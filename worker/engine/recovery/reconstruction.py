@@ -1,5 +1,6 @@
 """Layer-wise reconstruction of the kept weights."""
 
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -13,9 +14,8 @@ from worker.engine.graph import weights
 from worker.engine.graph.biases import Bias, added_inside, find_bias
 from worker.engine.graph.layer import Layer
 from worker.engine.graph.unfolded import all_unfolded
-from worker.engine.learning.activations import Observed, Taught, paired
-from worker.engine.learning.least_squares import Problem, solve
-from worker.engine.learning.moments import Moments
+from worker.engine.learning.activations import ROWS_PER_WEIGHT, Observed, Taught, paired
+from worker.engine.learning.moments import Evidence, Moments, Sample
 from worker.engine.learning.unfolding import Unfolding
 from worker.engine.recovery.base import Pruned, Recovery
 from worker.engine.recovery.lesson import Lesson, is_plain
@@ -24,8 +24,9 @@ from worker.engine.recovery.lesson import Lesson, is_plain
 _DAMPING = (1e-3, 1e-2, 1e-1, 1.0)
 #: With so many rows for every column the larger ones never win.
 _PLENTY = 8
-#: Columns (inputs · taps) of the widest weight whose Gram matrix is held in memory: half a gigabyte.
-_WIDEST = 8192
+#: Columns (inputs · taps) of the widest weight whose Gram matrix is held in memory: half a gigabyte. Wider
+#: ones are solved from so many rows, which are fewer than the columns.
+_WIDEST, _ROWS_OF_WIDE = 8192, 2048
 #: Relative gain on held-out rows below which a row stays bit for bit as it is.
 _GAIN = 1e-6
 
@@ -94,8 +95,6 @@ def _task(lesson: Lesson, layer: Layer) -> _Task | str:
         return items
     if layer.view.quantization is not None or not is_plain(network, layer.view.value):
         return f"weights of type {network.read(layer.view.value).dtype} cannot hold the solution"
-    if items[0].columns > _WIDEST:
-        return f"{items[0].columns} inputs to each output are too many to solve for at once"
     taught: list[Taught] = []
     for use, item in zip(layer.uses, items, strict=True):
         value, added = lesson.counterpart(use.node.outputs[0]), added_inside(network, use)
@@ -107,31 +106,31 @@ def _task(lesson: Lesson, layer: Layer) -> _Task | str:
 
 
 def _reconstruct(lesson: Lesson, task: _Task) -> None:
-    learnt = _moments(lesson, task, lesson.student)
-    if learnt.count < 2:
-        return
-    held_out = _moments(lesson, task, lesson.held_out)
-    found = _best(_problem(lesson.pruned, task, learnt), learnt, held_out, free=task.bias is not None)
-    _write(lesson, task, found)
+    learnt, held_out = (_evidence(lesson, task, seen) for seen in (lesson.student, lesson.held_out))
+    if learnt.count >= 2:
+        _write(lesson, task, _best(lesson, task, learnt, held_out))
 
 
-def _moments(lesson: Lesson, task: _Task, student: Observed) -> Moments:
+def _evidence(lesson: Lesson, task: _Task, student: Observed) -> Evidence:
     item = task.first
-    moments = Moments(item.groups, item.columns, item.outputs, student.device)
-    paired(student, lesson.teacher, task.taught, moments)
-    return moments
+    wide = item.columns > _WIDEST
+    found: Evidence = Sample() if wide else Moments(item.groups, item.columns, item.outputs, student.device)
+    paired(student, lesson.teacher, task.taught, found, _ROWS_OF_WIDE if wide else ROWS_PER_WEIGHT)
+    return found
 
 
-def _problem(pruned: Pruned, task: _Task, learnt: Moments) -> Problem:
-    """Least squares for the weights that are kept, drawn to what they are."""
-    view, item = task.layer.view, task.first
+def _support(pruned: Pruned, task: _Task, device: str) -> torch.Tensor:
+    """Where weights may stand, (groups, outputs, columns)."""
+    view = task.layer.view
     mask = pruned.masks.get(view.value)
     keep = np.ones(view.shape, dtype=bool) if mask is None else mask
-    support = torch.from_numpy(np.array(item.matrix(view.forward(keep))))
-    now = torch.from_numpy(np.array(item.matrix(weights.read(pruned.network, view)), np.float64))
-    gram, cross = (learnt.gram, learnt.cross) if task.bias is None else learnt.centred()
-    device = learnt.gram.device
-    return Problem(gram, cross, support.to(device), now.to(device))
+    return torch.from_numpy(np.array(task.first.matrix(view.forward(keep)))).to(device)
+
+
+def _present(pruned: Pruned, task: _Task, device: str) -> torch.Tensor:
+    """The weights as they are, likewise."""
+    values = weights.read(pruned.network, task.layer.view)
+    return torch.from_numpy(np.array(task.first.matrix(values), np.float64)).to(device)
 
 
 @final
@@ -153,19 +152,21 @@ class _Found:
         self.better |= wins
 
 
-def _best(problem: Problem, learnt: Moments, held_out: Moments, *, free: bool) -> _Found:
+def _best(lesson: Lesson, task: _Task, learnt: Evidence, held_out: Evidence) -> _Found:
     """For every output the solution that errs least on the rows held out; the present one among them."""
-    nothing = torch.zeros_like(learnt.results)
-    error = held_out.error(problem.toward, nothing) * (1 - _GAIN)
-    found = _Found(problem.toward, nothing, error, torch.zeros_like(nothing, dtype=torch.bool))
-    plenty = learnt.count >= _PLENTY * problem.gram.shape[1]
-    for damping in _DAMPING[:2] if plenty else _DAMPING:
-        matrix = solve(problem, damping)
+    device, free = lesson.student.device, task.bias is not None
+    support, present = _support(lesson.pruned, task, device), _present(lesson.pruned, task, device)
+    nothing = torch.zeros(present.shape[:2], dtype=torch.float64, device=device)
+    error = held_out.error(present, nothing) * (1 - _GAIN)
+    found = _Found(present, nothing, error, torch.zeros_like(nothing, dtype=torch.bool))
+    plenty = learnt.count >= _PLENTY * present.shape[2]
+    solutions = (
+        learnt.solve(support, present, damping, free=free)
+        for damping in (_DAMPING[:2] if plenty else _DAMPING)
+    )
+    for matrix in itertools.chain([present] if free else [], solutions):
         shift = learnt.shift(matrix) if free else nothing
         found.consider(matrix, shift, held_out.error(matrix, shift))
-    if free:
-        shift = learnt.shift(problem.toward)
-        found.consider(problem.toward, shift, held_out.error(problem.toward, shift))
     return found
 
 
