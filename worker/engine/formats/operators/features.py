@@ -33,7 +33,7 @@ def tf_idf_vectorizer(call: Call, x: Tensor) -> Tensor:
     )
     places = torch.tensor(columns, device=x.device).expand(rows.shape[0], -1)
     counts = counts.scatter_add(1, places, found)
-    weighted = _weighted(call, counts)
+    weighted = _weighted(call, counts, columns)
     return weighted.reshape(-1) if x.dim() < 2 else weighted
 
 
@@ -55,10 +55,12 @@ def _counted(call: Call, rows: Tensor, size: int) -> Tensor:
     return total
 
 
-def _weighted(call: Call, counts: Tensor) -> Tensor:
+def _weighted(call: Call, counts: Tensor, columns: tuple[int, ...]) -> Tensor:
     mode = call.string("mode")
     values = counts if mode in ("TF", "TFIDF") else (counts > 0).to(counts.dtype)
     if mode == "TF" or not call.floats("weights"):
         return values
-    # One weight per column of the output, as ONNX Runtime reads them.
-    return values * torch.tensor(call.floats("weights"), device=counts.device)
+    # A weight belongs to an n-gram of the pool, which says its column.
+    weights = torch.zeros(counts.shape[1], device=counts.device)
+    weights[list(columns)] = torch.tensor(call.floats("weights"), device=counts.device)
+    return values * weights
