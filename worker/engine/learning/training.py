@@ -22,9 +22,8 @@ from worker.engine.learning.state import Weights, as_bytes, from_bytes, named, n
 from worker.engine.learning.validation import Validation
 from worker.engine.types import Mask
 
-#: Points of the curve of losses that a record keeps at most, and figures taken on the way.
+#: Points of the curve of losses that a record keeps at most, but for those with figures.
 CURVE_POINTS: Final = 200
-FIGURES: Final = 40
 #: How often the rate is lowered after a run that got out of hand, and by what.
 _RETREATS: Final = 2
 _LOWER: Final = 0.1
@@ -36,8 +35,8 @@ _STATE, _TENSORS = 1, "tensors.safetensors"
 @final
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train. `patience` is how many figures in a row may be no better before it stops; `max_seconds`
-    ends training early, with the best network so far."""
+    """How to train. `figures` of validation are taken on the way, and `patience` of them in a row may be no
+    better before it stops; `max_seconds` ends training early, with the best network so far."""
 
     steps: int
     learning_rate: float
@@ -47,6 +46,7 @@ class TrainingOptions:
     clip: float | None = 1.0
     precision: PrecisionName = "auto"
     batch_statistics: bool = False
+    figures: int = 40
     patience: int | None = None
     max_seconds: float | None = None
     seed: int = 0
@@ -54,7 +54,7 @@ class TrainingOptions:
     @property
     def figure_every(self) -> int:
         """Steps between two figures of validation."""
-        return max(1, -(-self.steps // FIGURES))
+        return max(1, -(-self.steps // self.figures))
 
     @property
     def point_every(self) -> int:
@@ -177,8 +177,6 @@ class _Run:
     def _start(self) -> None:
         self._best = self._weights.copies()
         self._now.before = self._now.best = self._validation.figure(self._trainable.module)
-        if self._now.before.finite:
-            self._now.least_loss = self._now.before.loss
 
     def _steps(self) -> str:
         """Step until there is a reason to end."""
@@ -239,7 +237,8 @@ class _Run:
             return self._retreat()
         if figure.better_than(now.best):
             self._best, now.best, now.best_step = self._weights.copies(), figure, now.step
-        # Answers of few rows go up and down; as long as the loss gets smaller, something is learnt.
+        # Answers of few rows go up and down, and what was put together in closed form does worse before it
+        # does better: as long as the loss gets smaller than it was in training, something is learnt.
         gains = now.best_step == now.step or figure.loss < now.least_loss
         now.least_loss = min(now.least_loss, figure.loss)
         now.stale = 0 if gains else now.stale + 1

@@ -2,6 +2,7 @@
 
 import abc
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final, Literal
@@ -14,29 +15,25 @@ from worker.engine.learning.objective import Figure, Objective
 from worker.engine.learning.optimisers import OptimiserName, Settings
 from worker.engine.learning.precision import PrecisionName
 from worker.engine.learning.rates import Schedule
-from worker.engine.learning.state import Weights
 from worker.engine.learning.training import Point, TrainingOptions, TrainingRecord, train
 from worker.engine.recovery.base import Pruned, Recovery
 from worker.engine.recovery.classroom import Classroom
+from worker.engine.recovery.trials import tried
 
 ASKED: Final = "the recipe asks for it"
 #: Steps that are made when nobody says how many: these many epochs, within these bounds.
 _EPOCHS, _FEWEST, _MOST = 30, 500, 10_000
-#: Rates that are tried where none is given, the careful ones first, and the steps of a trial at most.
+#: Rates that are tried where none is given.
 _ADAPTIVE: Final = (3e-4, 1e-3, 3e-3, 1e-2)
 _RATES: Final[dict[OptimiserName, tuple[float, ...]]] = {
     "adamw": _ADAPTIVE,
     "adam": _ADAPTIVE,
     "sgd": (1e-3, 1e-2, 1e-1),
 }
-_TRIAL: Final = 100
 #: Rows in a batch from which on its own statistics are worth something.
 _STATISTICS_FROM: Final = 16
 #: Points of the curve that a report shows at most.
 _SHOWN: Final = 200
-
-
-Run = Callable[[TrainingOptions, Context], TrainingRecord]
 
 
 class TrainingRecovery(Recovery, abc.ABC):
@@ -52,7 +49,7 @@ class TrainingRecovery(Recovery, abc.ABC):
     """AdamW, Adam, or SGD with momentum."""
     learning_rate: float | None = Field(default=None, gt=0.0, le=100.0)
     """The highest learning rate. Left out: the one of 0.0003, 0.001, 0.003 and 0.01 (SGD: 0.001, 0.01, 0.1)
-    that does best in a trial of 1/20 of the steps, at most 100. A run that gets out of hand goes back to its
+    that does best in trials of 1/20 of the steps, at most 100. A run that gets out of hand goes back to its
     best network and on at a tenth of the rate, twice at most."""
     rate: Schedule = "cosine"
     """How the rate goes on after warm-up: half a cosine down to a hundredth, or constant."""
@@ -72,14 +69,16 @@ class TrainingRecovery(Recovery, abc.ABC):
     weights' own type."""
     batch_norm: Literal["auto", "batch", "stored"] = "auto"
     """By which statistics batch norm normalises in training: those of each batch, which also move the stored
-    ones, or the stored ones, which then stay. `auto` takes the batch's from 16 rows on."""
+    ones, or the stored ones, which then stay. `auto` takes what does better in the trial; the batch's are
+    tried from 16 rows on."""
     patience: int | None = Field(default=12, ge=1, le=1000)
-    """Training ends when so many figures of the held-out rows in a row were no better (40 are taken on the
-    way); null goes on to the last step. The best network is kept in any case."""
+    """Training ends when so many figures of the held-out rows in a row were no better (10 to 40 are taken on
+    the way); null goes on to the last step. The best network is kept in any case."""
     max_seconds: float | None = Field(default=None, gt=0.0)
     """Training ends after this time with the best network so far, which then depends on the machine."""
 
     def heal(self, pruned: Pruned, context: Context) -> None:
+        begun = time.monotonic()
         room = self.classroom(pruned, context)
         objective = self.objective(room, pruned)
         judging = room.judging(objective)
@@ -87,10 +86,26 @@ class TrainingRecovery(Recovery, abc.ABC):
         def run(options: TrainingOptions, around: Context) -> TrainingRecord:
             return train(room.student, objective, room.batches, judging, options, pruned.masks, around)
 
-        record = run(self._options(room, context, run), context)
+        options = self._settled(room, context, lambda trial: run(trial, quietly(context)))
+        record = run(options, context)
         if record.improved:
             room.student.store()
-        context.healed.append(self._report(record, judging.objective, room))
+        report = self._report(record, judging.objective, room)
+        context.healed.append(report.model_copy(update={"seconds": time.monotonic() - begun}))
+
+    def _settled(
+        self, room: Classroom, context: Context, run: Callable[[TrainingOptions], TrainingRecord]
+    ) -> TrainingOptions:
+        """All options, found by trial where nobody gave them; who goes on keeps what was found before."""
+        asked = replace(self._options(room), seed=context.seed)
+        rates = _RATES[self.optimiser] if self.learning_rate is None else (self.learning_rate,)
+        saved = context.checkpoints.load()
+        if saved is not None and "found" in saved.state:
+            return replace(asked, **saved.state["found"])
+        options = tried(asked, rates, self._modes(room), run, room.student)
+        found = {"learning_rate": options.learning_rate, "batch_statistics": options.batch_statistics}
+        context.checkpoints.save({"found": found}, forced=True)
+        return options
 
     @abc.abstractmethod
     def classroom(self, pruned: Pruned, context: Context) -> Classroom:
@@ -100,39 +115,28 @@ class TrainingRecovery(Recovery, abc.ABC):
     def objective(self, room: Classroom, pruned: Pruned) -> Objective:
         """What is made small."""
 
-    def _options(self, room: Classroom, context: Context, run: Run) -> TrainingOptions:
-        options = TrainingOptions(
-            steps=self.steps or steps_for(room.batches.data.rows, self.batch),
-            learning_rate=self.learning_rate or _RATES[self.optimiser][0],
+    def _options(self, room: Classroom) -> TrainingOptions:
+        steps = self.steps or steps_for(room.batches.data.rows, self.batch)
+        return TrainingOptions(
+            steps=steps,
+            learning_rate=self.learning_rate or 0.0,
             optimiser=Settings(self.optimiser, self.weight_decay, self.momentum, self.nesterov),
             schedule=self.rate,
             warm_up=self.warm_up,
             clip=self.clip,
             precision=self.precision,
-            batch_statistics=self._batch_statistics(room),
+            batch_statistics=self.batch_norm == "batch",
+            figures=figures_for(steps * self.batch, room.held_out.data.rows),
             patience=self.patience,
             max_seconds=self.max_seconds,
-            seed=context.seed,
         )
-        if self.learning_rate is not None:
-            return options
-        return replace(options, learning_rate=self._tried(options, room, context, run))
 
-    def _tried(self, options: TrainingOptions, room: Classroom, context: Context, run: Run) -> float:
-        """The rate that does best in a short run from the network as it is now, which is put back."""
-        start, weights = Weights(room.student).copies(), Weights(room.student)
-        steps = max(1, min(_TRIAL, options.steps // 20))
-        best: tuple[float, Figure] | None = None
-        for rate in _RATES[self.optimiser]:
-            record = run(replace(options, steps=steps, learning_rate=rate, patience=None), quietly(context))
-            weights.put_back(start)
-            if best is None or record.after.better_than(best[1]):
-                best = rate, record.after
-        return options.learning_rate if best is None else best[0]
-
-    def _batch_statistics(self, room: Classroom) -> bool:
+    def _modes(self, room: Classroom) -> Sequence[bool]:
+        """Whether batch norm may go by each batch: one answer, or both where a trial is to tell."""
         rows = room.batches.per_call or min(self.batch, room.batches.data.rows)
-        return self.batch_norm == "batch" or (self.batch_norm == "auto" and rows >= _STATISTICS_FROM)
+        if self.batch_norm != "auto" or not room.student.statistics:
+            return (self.batch_norm == "batch",)
+        return (True, False) if rows >= _STATISTICS_FROM else (False,)
 
     def _report(self, record: TrainingRecord, objective: Objective, room: Classroom) -> RecoveryReport:
         return RecoveryReport(
@@ -156,6 +160,11 @@ class TrainingRecovery(Recovery, abc.ABC):
 def steps_for(rows: int, batch: int) -> int:
     """How many steps are made when nobody says."""
     return min(max(math.ceil(_EPOCHS * rows / min(batch, rows)), _FEWEST), _MOST)
+
+
+def figures_for(rows_learnt: int, rows_judged: int) -> int:
+    """How many figures are taken: as many as cost about a fifth of the training, from 10 to 40."""
+    return min(max(round(0.6 * rows_learnt / rows_judged), 10), 40)
 
 
 def shown(figure: Figure, objective: Objective) -> float | None:
