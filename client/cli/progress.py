@@ -91,28 +91,29 @@ class Quiet(Reporter):
 
 @final
 class Readings:
-    """The last reading of each name, and the step that the newest is of."""
+    """The last reading of each name, and the step that it is of."""
 
     def __init__(self) -> None:
-        self._values: dict[str, float] = {}
-        self._step: int | None = None
+        self._found: dict[str, tuple[float, int | None]] = {}
 
     def take(self, name: str, value: float, step: int | None) -> None:
         """One more."""
-        self._values[name] = value
-        self._step = self._step if step is None else step
+        self._found[name] = value, step
 
     def clear(self) -> None:
         """Forget them."""
-        self._values.clear()
-        self._step = None
+        self._found.clear()
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {value:.4g}" for name, value in self._values.items())
+        return ", ".join(f"{name} {value:.4g}" for name, (value, _) in self._found.items())
 
     def line(self) -> str:
-        """With the step."""
-        return str(self) if self._step is None else f"step {self._step}: {self}"
+        """With the steps: not everything is read at every one."""
+        at: dict[int | None, list[str]] = {}
+        for name, (value, step) in self._found.items():
+            at.setdefault(step, []).append(f"{name} {value:.4g}")
+        texts = {step: ", ".join(read) for step, read in at.items()}
+        return "; ".join(text if step is None else f"step {step}: {text}" for step, text in texts.items())
 
 
 @final

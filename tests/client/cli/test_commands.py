@@ -241,6 +241,16 @@ def test_show() -> None:
     assert json.loads(raw.stdout)["status"] == "failed"
 
 
+def test_show_how_far_a_job_is() -> None:
+    far = {"stage": "recovering", "progress": {"done": 120, "total": 400, "unit": "steps"}}
+    running = answers.job("running", checkpoint_at=answers.NOW, **far)
+    with serving(lambda asked: answer(running)) as server:
+        shown = run(server.url, "show", answers.JOB_ID).stdout.splitlines()
+    told = dict(line.split(maxsplit=1) for line in shown)
+    assert told["stage"] == "recovering" and told["progress"] == "120/400 steps"
+    assert told["checkpoint"] == told["created"]
+
+
 @pytest.mark.parametrize(("final", "code"), [("succeeded", 0), ("failed", 1), ("cancelled", 1)])
 def test_wait(final: str, code: int) -> None:
     with serving(Service(final)) as server:

@@ -37,7 +37,7 @@ def test_lines_say_each_step_once(capsys: pytest.CaptureFixture[str]) -> None:
     _play(Lines())
     assert capsys.readouterr().err == (
         "running\nscoring\nwarning: odd\N{REPLACEMENT CHARACTER}[2J\nresumed from a checkpoint\n"
-        "  step 12: loss 1, accuracy\N{REPLACEMENT CHARACTER}[2J 0.9877\n"
+        "  loss 1; step 12: accuracy\N{REPLACEMENT CHARACTER}[2J 0.9877\n"
     )
 
 
@@ -51,13 +51,14 @@ def test_a_log_gets_readings_now_and_then_and_the_last_of_each_step(
         now[0] = step / 4
         lines.measured("loss", 1 / step, step)
         lines.measured("rate", 0.001, step)
+    lines.measured("accuracy", 0.5, 99)
     lines.step("verifying")
     lines.close()
     assert capsys.readouterr().err.splitlines() == [
         "recovering",
-        "  step 40: loss 0.025, rate 0.001",
-        "  step 80: loss 0.0125, rate 0.001",
-        "  step 100: loss 0.01, rate 0.001",
+        "  step 40: loss 0.025; step 39: rate 0.001",
+        "  step 80: loss 0.0125; step 79: rate 0.001",
+        "  step 100: loss 0.01, rate 0.001; step 99: accuracy 0.5",
         "verifying",
     ]
 
