@@ -125,3 +125,5 @@ OWN: dict[tuple[str, str], list[tuple[str, list[Any]]]] = {
         )
     ],
 }
+#: Registered in ONNX Runtime's own domain only under the name of ONNX, which ONNX's checker refuses.
+UNKNOWN_TO_ONNXRUNTIME = {(_MICROSOFT, "SimplifiedLayerNormalization")}

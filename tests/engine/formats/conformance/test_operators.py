@@ -4,10 +4,12 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from tests.engine.formats.conformance.judged import families, judged
+from tests.engine.formats.conformance.own_samples import OWN, UNKNOWN_TO_ONNXRUNTIME
 from tests.engine.formats.conformance.scope import (
     AS_ONNXRUNTIME,
     EITHER_WAY,
@@ -43,6 +45,14 @@ def test_the_tables_tell_apart_what_onnxruntime_passes():
         assert judged(name).onnxruntime is None, name
     for name in FAILING_BOTH:
         assert judged(name).onnxruntime is not None, name
+
+
+@pytest.mark.parametrize("key", [key for key in OWN if key not in UNKNOWN_TO_ONNXRUNTIME], ids=":".join)
+def test_own_samples_agree_with_onnxruntime(key):
+    for text, inputs in OWN[key]:
+        model = onnx.parser.parse_model(text)
+        found, wanted = by_torch(model)(inputs), by_onnxruntime(model)(inputs)
+        np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", AS_ONNXRUNTIME)

@@ -109,10 +109,13 @@ def max_roi_pool(call: Call, inputs: Tensor, rois: Tensor) -> Tensor:
     """The largest element of each bin of each region; zero for an empty bin (Girshick 2015, Fast R-CNN)."""
     height, width = call.ints("pooled_shape")
     scale = call.float("spatial_scale", 1.0)
+    # In single precision, as ONNX Runtime has it: it decides which way halves go.
+    corners = rois[:, 1:].detach().float() * scale
+    samples = rois[:, 0].detach().int().tolist()
     pooled = []
-    for sample, *corner in rois.detach().tolist():
-        left, top, right, bottom = (_rounded(edge * scale) for edge in corner)
-        image = inputs[int(sample)]
+    for sample, corner in zip(samples, corners.tolist(), strict=True):
+        left, top, right, bottom = (_rounded(edge) for edge in corner)
+        image = inputs[sample]
         rows = _bins(top, bottom, height, image.shape[1])
         columns = _bins(left, right, width, image.shape[2])
         cells = [_largest(image, row, column) for row in rows for column in columns]
