@@ -31,7 +31,8 @@ class ArrayInfo(Answer):
     """One array; the first dimension is the row.
 
     `classes` names what labels mean where the file says it (the folders of images, at most 1000 of them);
-    `class_count` counts them all.
+    `class_count` counts them all. `minimum` and `maximum` are the range of whole-number targets of one
+    number per row, where the service has looked at them.
     """
 
     name: str
@@ -39,6 +40,8 @@ class ArrayInfo(Answer):
     shape: list[int]
     classes: list[str] | None = None
     class_count: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
 
 
 class Dataset(Answer):

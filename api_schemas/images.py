@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 PREPROCESSING = "preprocessing.json"
 PREPROCESSING_BYTES = 64 * 2**10
+#: The largest file that is decoded.
+LARGEST_IMAGE = 256 * 2**20
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 _TRAINING = frozenset(("train", "training"))
 _VALIDATION = frozenset(("val", "valid", "validation"))

@@ -72,7 +72,7 @@ class Lookahead:
         return self._run(self._flows.upload_model(path, external_data, on_bytes))
 
     def upload_dataset(self, path: PathLike, *, on_bytes: OnBytes | None = None) -> Dataset:
-        """Upload an .npz, .safetensors or .parquet file."""
+        """Upload an .npz, .safetensors or .parquet file, or a zip of folders of images."""
         return self._run(self._flows.upload_dataset(path, on_bytes))
 
     def prune(

@@ -7,6 +7,7 @@ from typing import Final
 
 from api_schemas.datasets import IMAGE_DTYPE, IMAGES, MOST_CLASSES, TARGETS, ArrayInfo
 from api_schemas.images import (
+    LARGEST_IMAGE,
     PREPROCESSING_BYTES,
     ImageFolderError,
     ImageFolders,
@@ -17,8 +18,7 @@ from api_schemas.images import (
 from service.datasets.arrays import bad_dataset
 from service.errors import TooLargeError
 
-#: What a file may be before it is decoded, and how many are looked into here.
-_LARGEST_IMAGE: Final = 256 * 2**20
+#: How many files are looked into here.
 _LOOKED_AT: Final = 1000
 _HEADS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 _PORTABLE: Final = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
@@ -63,9 +63,9 @@ def _check_preprocessing(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> N
 
 
 def _check_sizes(members: Sequence[zipfile.ZipInfo]) -> None:
-    large = next((member for member in members if member.file_size > _LARGEST_IMAGE), None)
+    large = next((member for member in members if member.file_size > LARGEST_IMAGE), None)
     if large is not None:
-        raise TooLargeError(f"The image {large.filename[:100]!r} is larger than {_LARGEST_IMAGE:,} bytes.")
+        raise TooLargeError(f"The image {large.filename[:100]!r} is larger than {LARGEST_IMAGE:,} bytes.")
 
 
 def _check_head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:

@@ -2,13 +2,15 @@
 
 import json
 import math
+import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api_schemas.datasets import ArrayInfo
 from service.datasets.arrays import MOST_ARRAYS, bad_dataset, not_a_dataset
+from service.datasets.labels import with_range
 
 _LONGEST_HEADER = 16 * 2**20
 _DTYPES = {
@@ -49,10 +51,10 @@ def read_safetensors(path: Path) -> list[ArrayInfo]:
         if length > min(_LONGEST_HEADER, size - 8):
             not_a_dataset("its header is too long")
         header = _parse(file.read(length))
-    header.pop("__metadata__", None)
-    if len(header) > MOST_ARRAYS:
-        bad_dataset(f"it holds more than {MOST_ARRAYS} arrays")
-    return [_array(name, entry, size - 8 - length) for name, entry in header.items()]
+        header.pop("__metadata__", None)
+        if len(header) > MOST_ARRAYS:
+            bad_dataset(f"it holds more than {MOST_ARRAYS} arrays")
+        return [_array(file, name, entry, size - 8 - length) for name, entry in header.items()]
 
 
 def _parse(data: bytes) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def _parse(data: bytes) -> dict[str, Any]:
     return header
 
 
-def _array(name: str, entry: object, data_bytes: int) -> ArrayInfo:
+def _array(file: IO[bytes], name: str, entry: object, data_bytes: int) -> ArrayInfo:
     try:
         tensor = _Tensor.model_validate(entry)
     except ValidationError:
@@ -78,4 +80,5 @@ def _array(name: str, entry: object, data_bytes: int) -> ArrayInfo:
         not_a_dataset(f"the array {name[:100]!r} reaches past the end of the file")
     if end - start != math.prod(tensor.shape) * item_size:
         bad_dataset(f"the array {name[:100]!r} is not as long as its header says")
-    return ArrayInfo(name=name, dtype=dtype, shape=tensor.shape)
+    file.seek(-data_bytes + start, os.SEEK_END)
+    return with_range(ArrayInfo(name=name, dtype=dtype, shape=tensor.shape), file)

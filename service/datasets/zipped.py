@@ -14,6 +14,7 @@ from api_schemas.datasets import ArrayInfo, DatasetFormat
 from api_schemas.images import has_images
 from service.datasets.arrays import MOST_ARRAYS, bad_dataset, not_a_dataset
 from service.datasets.images import read_images
+from service.datasets.labels import with_range
 from service.errors import PickledDataError, TooLargeError
 
 _SUFFIX = ".npy"
@@ -54,13 +55,14 @@ def _member_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayInf
     try:
         with archive.open(member) as stream:
             offset, header = _read_header(stream)
+            dtype, item_size = _dtype(name, header.get("descr"))
+            shape = _shape(name, header.get("shape"))
+            if offset + math.prod(shape) * item_size != member.file_size:
+                bad_dataset(f"the array {name[:100]!r} is not as long as its header says")
+            found = ArrayInfo(name=name, dtype=dtype, shape=shape)
+            return with_range(found, stream, big_endian=str(header["descr"]).startswith(">"))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
         not_a_dataset(f"the array {name[:100]!r} is damaged")
-    dtype, item_size = _dtype(name, header.get("descr"))
-    shape = _shape(name, header.get("shape"))
-    if offset + math.prod(shape) * item_size != member.file_size:
-        bad_dataset(f"the array {name[:100]!r} is not as long as its header says")
-    return ArrayInfo(name=name, dtype=dtype, shape=shape)
 
 
 def _read_header(stream: IO[bytes]) -> tuple[int, Mapping[str, object]]:

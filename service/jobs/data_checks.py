@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from api_schemas.datasets import IMAGE_DTYPE, SPLIT, TARGETS, VALIDATION, ArrayInfo, DatasetFormat
+from api_schemas.datasets import SPLIT, TARGETS, VALIDATION, ArrayInfo, DatasetFormat
 from api_schemas.jobs import InputSpec, InputSpecs
 from api_schemas.models import Inspection, TensorInfo
 from service.errors import (
@@ -51,6 +51,7 @@ def check_arrays(inputs: InputSpecs, inspection: Inspection, dataset: DatasetRec
         if dataset.format is not DatasetFormat.PARQUET:  # its footer does not tell the shape of nested lists
             _check_shape(item, array)
         _check_rows(item, array, dataset.rows)
+    _check_labels(inspection, dataset)
 
 
 def check_rows_to_learn(who: str, dataset: DatasetRecord) -> None:
@@ -170,15 +171,33 @@ def _takes_images(shape: tuple[Dimension, ...] | None) -> bool:
 
 
 def _check_classes(inspection: Inspection, dataset: DatasetRecord) -> None:
-    """Refuse more folders than any output has classes, where all outputs say how many they have."""
-    targets = next((array for array in dataset.arrays if array.name == TARGETS), None)
-    if targets is None or targets.class_count is None or targets.dtype == IMAGE_DTYPE:
-        return
+    """Refuse more folders than the outputs have classes."""
+    classes = _classes(inspection)
+    for array in dataset.arrays:
+        if classes is not None and array.class_count is not None and array.class_count > classes:
+            raise LabelsOutOfRangeError(
+                f"The dataset has {array.class_count} classes; the model's output has {classes}.",
+                hint="Each folder of images is a class, counted from 0 in the order of their names.",
+            )
+
+
+def _check_labels(inspection: Inspection, dataset: DatasetRecord) -> None:
+    """Refuse labels that no output has a class for."""
+    classes = _classes(inspection)
+    for array in dataset.arrays:
+        if classes is None or array.minimum is None or array.maximum is None:
+            continue
+        if array.minimum < 0 or array.maximum >= classes:
+            raise LabelsOutOfRangeError(
+                f"The array {array.name!r} holds labels from {array.minimum} to {array.maximum}; the model's "
+                f"output has {classes} classes, so labels go from 0 to {classes - 1}.",
+                hint="Count classes from 0, and leave out rows without a label.",
+            )
+
+
+def _classes(inspection: Inspection) -> int | None:
+    """The most classes of any output; None unless all outputs are scores of a known number of classes."""
     shapes = [found.shape for found in inspection.outputs]
-    classes = [shape[1] if shape is not None and len(shape) == 2 else None for shape in shapes]
-    known = [count for count in classes if isinstance(count, int) and count >= 2]
-    if known and len(known) == len(classes) and targets.class_count > max(known):
-        raise LabelsOutOfRangeError(
-            f"The dataset has {targets.class_count} classes; the model's output has {max(known)}.",
-            hint="Each folder of images is a class, counted from 0 in the order of their names.",
-        )
+    counts = [shape[1] if shape is not None and len(shape) == 2 else None for shape in shapes]
+    known = [count for count in counts if isinstance(count, int) and count >= 2]
+    return max(known) if known and len(known) == len(counts) else None

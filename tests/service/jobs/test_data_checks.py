@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save
 from starlette.testclient import TestClient
 
 from tests.service.files import npz_bytes, zip_bytes
@@ -153,3 +154,38 @@ def test_more_folders_than_classes_are_labels_out_of_range(
     code, detail = refused(client, model_id, pictures("cat", "dog", "fish"))
     assert (code, "has 3 classes; the model's output has 2" in detail) == ("labels_out_of_range", True)
     accepted(client, model_id, pictures("cat", "dog"))
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors", "big-endian"])
+@pytest.mark.parametrize("labels", [[0, 1, 2, 10], [-1, 0, 1, 2], [0, 1, 2, 9]])
+def test_labels_are_held_against_the_classes(
+    client: TestClient, hand: Hand, model_id: str, kind: str, labels: list[int]
+) -> None:
+    hand.inspect()
+    targets = np.array(labels, ">i2" if kind == "big-endian" else np.int64)
+    data = (
+        save({"x": PIXELS, "targets": targets})
+        if kind == "safetensors"
+        else npz_bytes(compressed=kind == "npz", x=PIXELS, targets=targets)
+    )
+    if labels[-1] == 9:
+        accepted(client, model_id, data)
+        return
+    code, detail = refused(client, model_id, data)
+    assert code == "labels_out_of_range"
+    assert f"from {min(labels)} to {max(labels)}" in detail and "from 0 to 9" in detail
+
+
+def test_labels_of_validation_rows_count_too(client: TestClient, hand: Hand, model_id: str) -> None:
+    hand.inspect()
+    targets = np.zeros(4, np.uint8)
+    arrays = {"x": PIXELS, "targets": targets, "validation/x": PIXELS, "validation/targets": targets + 77}
+    assert refused(client, model_id, npz_bytes(**arrays))[0] == "labels_out_of_range"
+
+
+@pytest.mark.parametrize("outputs", [["n", 1], ["n", None], ["n", 3, 8, 8], ["n"]])
+def test_whole_numbers_may_be_no_labels(
+    client: TestClient, hand: Hand, model_id: str, outputs: list[Any]
+) -> None:
+    inspected(hand, ("x", "float32", ["n", 1, 8, 8]), outputs=outputs)
+    accepted(client, model_id, npz_bytes(x=PIXELS, targets=np.array([[500], [600], [7], [8]])))

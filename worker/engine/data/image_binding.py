@@ -1,6 +1,6 @@
 """A zip of images bound to the one input of a model that takes them, with size, channels and layout."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
@@ -9,6 +9,7 @@ import numpy as np
 
 from api_schemas.datasets import IMAGES, TARGETS
 from api_schemas.images import (
+    LARGEST_IMAGE,
     PREPROCESSING_BYTES,
     ImageFolderError,
     ImageFolders,
@@ -25,7 +26,7 @@ from worker.engine.data.pictures import Fit, size_of
 from worker.engine.data.shapes import Dimension, InputShape, spelled
 from worker.engine.data.sources import Held
 from worker.engine.data.synthetic import dtype_of
-from worker.engine.errors import InvalidDatasetError, NeedsDatasetError
+from worker.engine.errors import InvalidDatasetError, NeedsDatasetError, TooLargeError
 from worker.engine.types import Array
 
 _FLOAT: Final = np.dtype(np.float32)
@@ -51,13 +52,21 @@ class ImageSet:
 
 
 def open_images(path: Path, members: Sequence[Member]) -> ImageSet:
-    """The images of an archive. Raises `InvalidDatasetError` when its names make no dataset."""
+    """The images of an archive. Raises `InvalidDatasetError` when its names make no dataset, and
+    `TooLargeError` for a file that no picture needs."""
     archive, by_name = Archive(path), named(members)
     try:
         folders = arrange(list(by_name))
+        _check_sizes(by_name[name] for name in (*folders.images, *folders.partners))
         return ImageSet(folders, archive, by_name, _preprocessing(folders, archive, by_name))
     except ImageFolderError as error:
         raise InvalidDatasetError(f"the folders of images cannot be used: {error}") from None
+
+
+def _check_sizes(members: Iterable[Member]) -> None:
+    large = next((member for member in members if member.size > LARGEST_IMAGE), None)
+    if large is not None:
+        raise TooLargeError(f"the image {large.name[:100]!r} is larger than {LARGEST_IMAGE:,} bytes")
 
 
 def _preprocessing(folders: ImageFolders, archive: Archive, members: dict[str, Member]) -> Preprocessing:

@@ -35,7 +35,8 @@ class Held(Source):
 
     def take(self, index: Index) -> Array:
         """A copy of the rows."""
-        return np.array(self._array[index], order="C")
+        taken = self._array[index]
+        return taken.copy() if isinstance(index, slice) else taken
 
 
 @final
