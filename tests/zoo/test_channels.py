@@ -29,7 +29,6 @@ REFUSED = {
     "attention_relative": "Einsum",
     "bilinear": "Einsum",
     "broadcast_channel": "different axes",
-    "gemm_transposes": "weight on the left",
     "reduce_over_channels": "different axes",
     "softmax_over_channels": "Softmax",
     "gru_classifier": "output of the model",

@@ -26,8 +26,6 @@ REFUSED = {
     "channel_top": "TopK",
     "computed_kernel": "computed from data",
     "einsum_map": "Einsum",
-    "gemm_data_transposed": "on the left",
-    "gemm_transposes": "on the left",
     "gru_classifier": "output of the model",
     "if_bodies": "If, Loop or Scan",
     "local_function": "output of the model",

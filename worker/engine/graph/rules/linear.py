@@ -22,18 +22,17 @@ def _laid_out(view: WeightView, order: Sequence[int]) -> WeightView:
 
 
 def _multiply(
-    node: ir.Node, trace: Trace, data: ir.Value | None, view: WeightView, feature_axis: int
+    node: ir.Node, trace: Trace, data: ir.Value | None, view: WeightView, data_axis: int, result_axis: int
 ) -> None:
-    """A product whose features lie on `feature_axis` (negative) of both operand and result."""
+    """A product whose features lie on those axes (negative) of operand and result."""
     shape = trace.shape(node.outputs[0])
     rank = len(shape) if shape is not None else len(trace.shape(data) or ())
     source = Source(label(node), view.seen_shape()[1])
-    incoming = trace.map_on(data, feature_axis)
-    trace.use(node, view, incoming, source=source, positions=_positions(shape, feature_axis, view))
-    known = rank >= -feature_axis
-    trace.put(
-        node.outputs[0], fresh(source, rank + feature_axis) if known else Boundary("its rank is unknown")
-    )
+    incoming = trace.map_on(data, data_axis)
+    trace.use(node, view, incoming, source=source, positions=_positions(shape, result_axis, view))
+    known = rank >= -result_axis
+    made = fresh(source, rank + result_axis) if known else Boundary("its rank is unknown")
+    trace.put(node.outputs[0], made)
 
 
 def _positions(shape: Sequence[int | None] | None, feature_axis: int, view: WeightView) -> int | None:
@@ -51,18 +50,16 @@ def _positions(shape: Sequence[int | None] | None, feature_axis: int, view: Weig
 @rule("Gemm")
 def gemm(node: ir.Node, trace: Trace) -> None:
     """Gemm: (rows, inputs) times (inputs, outputs); either operand may be the weight and transposed."""
-    right = trace.constants.view(node.inputs[1])
-    left = trace.constants.view(node.inputs[0])
+    left, right = (trace.constants.view(node.inputs[index]) for index in (0, 1))
+    turned = [bool(attribute(node, name, 0)) for name in ("transA", "transB")]
     if right is not None and len(right.seen_shape()) == 2 and left is None:
-        order = (0, 1) if attribute(node, "transB", 0) else (1, 0)
-        if attribute(node, "transA", 0):
-            trace.stop(node, "Gemm with transposed data")
-            return
-        _multiply(node, trace, node.inputs[0], _laid_out(right, order), -1)
+        order, axis = ((0, 1) if turned[1] else (1, 0)), -2 if turned[0] else -1
+        _multiply(node, trace, node.inputs[0], _laid_out(right, order), axis, -1)
         _keep_addend(node, trace)
     elif left is not None and len(left.seen_shape()) == 2 and right is None:
-        trace.refuse(node, node.inputs[0], "Gemm with the weight on the left")
-        trace.stop(node, "Gemm with the weight on the left")
+        order, axis = ((1, 0) if turned[0] else (0, 1)), -1 if turned[1] else -2
+        _multiply(node, trace, node.inputs[1], _laid_out(left, order), axis, -2)
+        _keep_addend(node, trace)
     else:
         trace.stop(node, "a product of two activations")
 
@@ -86,11 +83,11 @@ def _matmul(node: ir.Node, trace: Trace, a: ir.Value | None, b: ir.Value | None)
     if right is not None and left is None and len(right.seen_shape()) >= 2:
         rank = len(right.seen_shape())
         order = (rank - 1, rank - 2, *range(rank - 2))
-        _multiply(node, trace, a, _laid_out(right, order), -1)
+        _multiply(node, trace, a, _laid_out(right, order), -1, -1)
     elif left is not None and right is None and len(left.seen_shape()) >= 2:
         rank = len(left.seen_shape())
         order = (rank - 2, rank - 1, *range(rank - 2))
-        _multiply(node, trace, b, _laid_out(left, order), -2)
+        _multiply(node, trace, b, _laid_out(left, order), -2, -2)
     elif left is None and right is None:
         product_of_activations(node, trace)
     else:
@@ -105,7 +102,7 @@ def _quantised(node: ir.Node, trace: Trace, operands: Sequence[int], *, transpos
         return
     axis = 0 if transposed_b else 1
     view = trace.constants.quantized(view, factor, trace.constants.array(zero), axis)
-    _multiply(node, trace, data, _laid_out(view, (0, 1) if transposed_b else (1, 0)), -1)
+    _multiply(node, trace, data, _laid_out(view, (0, 1) if transposed_b else (1, 0)), -1, -1)
 
 
 @rule("QLinearMatMul")
@@ -127,7 +124,8 @@ def cut_product(node: ir.Node, operation: Operation) -> Iterator[Edit]:
         outputs = np.flatnonzero(operation.kept.outputs(use)[0])
         inputs = np.flatnonzero(operation.kept.inputs(use)[0])
         right = operation.constants.view(node.inputs[1]) is not None
-        rows_are_outputs = not right or (node.op_type == "Gemm" and bool(attribute(node, "transB", 0)))
-        axes = {-2: outputs, -1: inputs} if rows_are_outputs else {-2: inputs, -1: outputs}
+        turned = node.op_type == "Gemm" and bool(attribute(node, "transB" if right else "transA", 0))
+        axes = {-2: outputs, -1: inputs} if turned == right else {-2: inputs, -1: outputs}
         yield from operation.cut(node, 1 if right else 0, axes)
-        yield from operation.cut(node, 2, {-1: outputs})
+        if node.op_type == "Gemm" and len(node.inputs) > 2:
+            yield from operation.broadcast(node, 2, node.outputs[0])
