@@ -8,6 +8,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from api_schemas.models import ModelFormat, TensorInfo
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.formats.graph_builder import Builder
@@ -135,7 +136,30 @@ def graph_module(network: Network, device: str = "cpu", dtype: torch.dtype | Non
     """
     if network.structure_warning is not None:
         raise InvalidRecipeError(f"torch cannot follow the model: {network.structure_warning}")
+    if network.format is not ModelFormat.ONNX and not _computes_the_same(network):
+        raise InvalidRecipeError(
+            "torch cannot follow the model: its graph was drawn for reasoning, not to run"
+        )
     return GraphModule(network, device, dtype)
+
+
+def _computes_the_same(network: Network) -> bool:
+    """Whether a structure drawn from code gives what the code gives, on one example."""
+    trainable, module = network.trainable("cpu"), GraphModule(network, "cpu", None)
+    shapes = {info.name: info for info in network.inputs}
+    if module.input_names != trainable.input_names or not set(module.input_names) <= set(shapes):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    inputs = [_example(shapes[name], generator) for name in module.input_names]
+    with torch.no_grad():
+        pairs = list(zip(module(*inputs), trainable.module(*inputs), strict=False))
+    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in pairs)
+
+
+def _example(info: TensorInfo, generator: torch.Generator) -> Tensor:
+    shape = [size if isinstance(size, int) else 1 for size in info.shape or ()]
+    drawn = torch.rand(shape, generator=generator)
+    return drawn.to(getattr(torch, info.dtype)) if info.dtype != "bool" else drawn > 0
 
 
 def _floating(value: ir.Value, mode: Mode) -> torch.dtype | None:
