@@ -460,3 +460,17 @@ def test_an_empty_safetensors_array_is_read_as_empty(tmp_path: Path) -> None:
     save_file({"x": np.empty((0, 3), np.float32)}, tmp_path / "d")
     (column,) = read_columns(tmp_path / "d", DatasetFormat.SAFETENSORS)
     assert column.read().shape == (0, 3)
+
+
+@given(rows=st.integers(1, 30), wanted=st.integers(1, 40), seed=st.integers(0, 9))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_sample_is_of_distinct_rows_in_order(tmp_path: Path, rows: int, wanted: int, seed: int) -> None:
+    x = np.arange(rows, dtype=np.float32)[:, None]
+    np.savez(tmp_path / "rows.npz", x=x)
+    info = [TensorInfo(name="x", dtype="float32", shape=[None, 1])]
+    sample = load_dataset(tmp_path / "rows.npz", info).sample(wanted, seed)
+    found = np.concatenate([batch.feeds["x"][:, 0] for batch in sample.batches(7)])
+    assert len(found) == sample.rows == min(rows, wanted)
+    assert (np.diff(found) > 0).all()
+    again = load_dataset(tmp_path / "rows.npz", info).sample(wanted, seed)
+    np.testing.assert_array_equal(found, np.concatenate([b.feeds["x"][:, 0] for b in again.batches(30)]))

@@ -7,6 +7,8 @@ import numpy as np
 import onnx_ir as ir
 
 from worker.engine.formats.base import Array, Network
+from worker.engine.graph.analysis import Graph
+from worker.engine.graph.channels import ChannelMap
 from worker.engine.graph.constants import attribute, is_constant_node
 from worker.engine.graph.layer import LayerUse
 from worker.engine.graph.unfolded import weight_operand
@@ -45,7 +47,7 @@ def added_inside(network: Network, use: LayerUse) -> Floats | str:
     return np.broadcast_to(stored.reshape(-1), (count,)) * factor
 
 
-def find_bias(network: Network, use: LayerUse) -> Bias | None:
+def find_bias(network: Network, graph: Graph, use: LayerUse) -> Bias | None:
     """Where a shift of the layer's outputs can go without a new tensor: its own bias, a bias added right
     behind it, or the shift of the batch norm right behind it. None where there is no such place."""
     count = int(np.prod(use.view.seen_shape()[:2]))
@@ -61,7 +63,7 @@ def find_bias(network: Network, use: LayerUse) -> Bias | None:
     reader = next(iter(readers)).node
     if reader.op_type == "Add":
         return _added_behind(network, use, reader, count)
-    if reader.op_type == "BatchNormalization" and _channels_on_axis_1(use):
+    if reader.op_type == "BatchNormalization" and _channels_on_axis_1(graph, use):
         return _norm_behind(network, reader, count)
     return None
 
@@ -102,11 +104,9 @@ def _channel_axis(use: LayerUse) -> int:
     return -2 if weight_operand(use) == 0 else -1
 
 
-def _channels_on_axis_1(use: LayerUse) -> bool:
-    if use.node.op_type in ("Conv", "ConvTranspose"):
-        return True
-    shape = use.node.outputs[0].shape
-    return shape is not None and len(shape) == 2
+def _channels_on_axis_1(graph: Graph, use: LayerUse) -> bool:
+    channels = graph.maps.get(use.node.outputs[0])
+    return isinstance(channels, ChannelMap) and channels.axes == (1,)
 
 
 def _is_stored(value: ir.Value | None) -> bool:

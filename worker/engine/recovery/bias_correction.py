@@ -68,7 +68,7 @@ def _places(lesson: Lesson, pruned: Pruned) -> list[_Place]:
     for layer in pruned.graph.layers:
         for use in layer.uses:
             item = unfolded(pruned.network, use)
-            bias = None if isinstance(item, str) else find_bias(pruned.network, use)
+            bias = None if isinstance(item, str) else find_bias(pruned.network, pruned.graph, use)
             taught = lesson.counterpart(use.node.outputs[0])
             if isinstance(item, str):
                 lesson.skip(layer.name, item)

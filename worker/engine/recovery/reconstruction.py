@@ -101,7 +101,7 @@ def _task(lesson: Lesson, layer: Layer) -> _Task | str:
         if value is None or isinstance(added, str):
             return added if isinstance(added, str) else "the original has no such layer"
         taught.append(Taught(item, value, torch.from_numpy(np.array(added)).reshape(item.groups, 1, 1, -1)))
-    bias = find_bias(network, layer.uses[0]) if len(layer.uses) == 1 else None
+    bias = find_bias(network, lesson.pruned.graph, layer.uses[0]) if len(layer.uses) == 1 else None
     return _Task(layer, tuple(items), tuple(taught), bias)
 
 
