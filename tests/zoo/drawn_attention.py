@@ -235,3 +235,34 @@ draw(
     }""",
     opset=14,
 )
+draw(
+    "einsum_layers",
+    f"""{_INPUT}
+    <float[10,3,4] w1, float[3,4] b1, float[3,6,4] w2, float[2,6] w3, float[6,2] w4>
+    {{
+        h = Einsum<equation="nld,dhk->nlhk">(x, w1)
+        b = Add(h, b1)
+        r = Relu(b)
+        i = Einsum<equation="nlhk,hek->nle">(r, w2)
+        s = Relu(i)
+        j = Einsum<equation="od,nld->nlo">(w3, s)
+        t = Relu(j)
+        y = Einsum<equation="nlo,eo->nle">(t, w4)
+    }}""",
+)
+draw(
+    "einsum_attention",
+    f"""{_INPUT}
+    <float[10,4,3] w1, float[10,4,3] w2, float[10,4,3] w3, float[4,3] b1, float[4,3] b2, float[4,3,6] w4>
+    {{
+        q = Einsum<equation="nld,dhk->nlhk">(x, w1)
+        k = Einsum<equation="nld,dhk->nlhk">(x, w2)
+        v = Einsum<equation="nld,dhk->nhlk">(x, w3)
+        qb = Add(q, b1)
+        kb = Add(k, b2)
+        s = Einsum<equation="bqhd,bkhd->bhqk">(qb, kb)
+        w = Softmax<axis=-1>(s)
+        a = Einsum<equation="bhqk,bhkd->bqhd">(w, v)
+        y = Einsum<equation="nlhk,hke->nle">(a, w4)
+    }}""",
+)

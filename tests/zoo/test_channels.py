@@ -26,8 +26,7 @@ BAR = 0.36
 
 #: Networks in which nothing can go, each for a reason that the refusal must give.
 REFUSED = {
-    "attention_relative": "Einsum",
-    "bilinear": "Einsum",
+    "bilinear": "no matrix product",
     "broadcast_channel": "different axes",
     "reduce_over_channels": "different axes",
     "softmax_over_channels": "Softmax",

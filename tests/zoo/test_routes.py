@@ -18,14 +18,12 @@ from worker.engine.verify import examine
 
 #: The operator or reason that a refusal has to name, for graphs in which no channel may go.
 REFUSED = {
-    "attention_relative": "Einsum",
-    "bilinear": "Einsum",
+    "bilinear": "no matrix product",
     "broadcast_channel": "different axes",
     "channel_maximum": "ArgMax",
     "channel_softmax": "Softmax",
     "channel_top": "TopK",
     "computed_kernel": "computed from data",
-    "einsum_map": "Einsum",
     "gru_classifier": "output of the model",
     "if_bodies": "If, Loop or Scan",
     "local_function": "output of the model",

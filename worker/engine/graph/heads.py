@@ -28,7 +28,7 @@ from worker.engine.graph.trace import Trace, label
 Side = tuple[Channels, Shape]
 
 
-def product_of_heads(node: ir.Node, trace: Trace, left: Side, right: Side) -> None:
+def product_of_heads(node: ir.Node, trace: Trace, left: Side, right: Side) -> Channels:
     """The result's map: over the heads of both sides, and over features that are not summed up."""
     rank = max(len(left[1]), len(right[1]))
     sides = [_lifted(side, rank) for side in (left, right)]
@@ -38,14 +38,13 @@ def product_of_heads(node: ir.Node, trace: Trace, left: Side, right: Side) -> No
     if results is None:
         for channels in maps:
             trace.freeze(channels, f"{label(node)} does not go head by head")
-        trace.put(node.outputs[0], Boundary("a product of two activations"))
-        return
+        return Boundary("a product of two activations")
     for channels in maps:
         _keep_whole(trace, channels, heads)
     result = _together(results)
-    trace.put(node.outputs[0], result)
     if isinstance(result, ChannelMap) and set(result.axes) == heads:
         trace.findings.heads.append(result)
+    return result
 
 
 def _lifted(side: Side, rank: int) -> Side:

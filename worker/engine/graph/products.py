@@ -10,22 +10,30 @@ import onnx_ir as ir
 from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Ints
 from worker.engine.graph.heads import product_of_heads
 from worker.engine.graph.layer import Summed
+from worker.engine.graph.shapes import Shape
 from worker.engine.graph.trace import Trace, label
+
+Side = tuple[Channels, Shape]
 
 
 def product_of_activations(node: ir.Node, trace: Trace) -> None:
-    """Tie what is summed over, pass on what is left; freeze what fits neither."""
-    left, right = trace.channels(node.inputs[0]), trace.channels(node.inputs[1])
-    a, b = trace.shape(node.inputs[0]), trace.shape(node.inputs[1])
+    """MatMul of two activations."""
+    left, right = (trace.channels(value) for value in node.inputs[:2])
+    a, b = (trace.shape(value) for value in node.inputs[:2])
     if a is None or b is None or len(a) < 2 or len(b) < 2:
         trace.stop(node, "a product of activations of unknown shape")
         return
+    trace.put(node.outputs[0], multiplied(node, trace, (left, a), (right, b)))
+    trace.findings.summed += [Summed(node, 0, (len(a) - 1,)), Summed(node, 1, (len(b) - 2,))]
+
+
+def multiplied(node: ir.Node, trace: Trace, left: Side, right: Side) -> Channels:
+    """The map of a product: tie what is summed over, pass on what is left; freeze what fits neither."""
     if trace.heads:
-        product_of_heads(node, trace, (left, a), (right, b))
-        return
-    _tie_sums(node, trace, left, len(a) - 1, right, len(b) - 2)
-    rank = max(len(a), len(b))
-    trace.put(node.outputs[0], _passed(node, trace, (left, len(a), -2), (right, len(b), -1), rank))
+        return product_of_heads(node, trace, left, right)
+    a, b = len(left[1]), len(right[1])
+    _tie_sums(node, trace, left[0], a - 1, right[0], b - 2)
+    return _passed(node, trace, (left[0], a, -2), (right[0], b, -1), max(a, b))
 
 
 def _tie_sums(node: ir.Node, trace: Trace, left: Channels, k: int, right: Channels, j: int) -> None:
@@ -42,7 +50,6 @@ def _tie_sums(node: ir.Node, trace: Trace, left: Channels, k: int, right: Channe
     for row in second[1:]:
         trace.tie(right, second[0], right, row)
     trace.tie(left, first[0], right, second[0])
-    trace.findings.summed += [Summed(node, 0, (k,)), Summed(node, 1, (j,))]
 
 
 def _along(channels: Channels, axis: int) -> Ints | None:
