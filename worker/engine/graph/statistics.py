@@ -25,12 +25,20 @@ _NORMS = {
     "LpNormalization",
     "MeanVarianceNormalization",
 }
+#: Products of two activations: sums in which zeros count for nothing.
+_PRODUCTS = {"MatMul", "Einsum", "Attention"}
 
 
 def statistics_over(kept: Kept, analysed: ir.Model, structure: ir.Model) -> list[Edit]:
     """Edits of `structure`, another load of the file that was `analysed`."""
     twins = dict(zip(analysed.graph, structure.graph, strict=True))
     return [edit for item in kept.graph.summed for edit in _edits(kept, item, twins[item.node])]
+
+
+def norms_over(kept: Kept) -> int:
+    """How many norms and reductions are over fewer channels; products of activations are not counted."""
+    found = [item for item in kept.graph.summed if item.node.op_type not in _PRODUCTS]
+    return sum(bool(set(kept.axes(item.node.inputs[item.operand])) & set(item.axes)) for item in found)
 
 
 def _edits(kept: Kept, item: Summed, node: ir.Node) -> Iterator[Edit]:

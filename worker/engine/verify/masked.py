@@ -14,7 +14,7 @@ from worker.engine.granularity.coupled import kept_channels
 from worker.engine.graph.build import constants_in
 from worker.engine.graph.kept import Kept
 from worker.engine.graph.layer import Layer
-from worker.engine.graph.statistics import statistics_over
+from worker.engine.graph.statistics import norms_over, statistics_over
 from worker.engine.types import Array, Mask
 from worker.engine.verify.promises import Promise
 
@@ -54,7 +54,15 @@ def _kept_weights(promise: Promise, kept: Kept, layer: Layer) -> Mask | None:
     return kept.weights(uses[0]) if uses else None
 
 
-def check_equal(full: Runner, shrunk: Runner, feeds: Sequence[Mapping[str, Array]]) -> CheckResult:
+def remark_on(promise: Promise) -> str:
+    """What the full model was held to besides zeros, for the report; empty where nothing."""
+    count = norms_over(kept_channels(promise.graph, promise.plan))
+    return f"; there {count} norms and reductions were over the channels that stay" if count else ""
+
+
+def check_equal(
+    full: Runner, shrunk: Runner, feeds: Sequence[Mapping[str, Array]], remark: str = ""
+) -> CheckResult:
     """Run both on the same inputs."""
     worst = 0.0
     for feed in feeds:
@@ -65,7 +73,7 @@ def check_equal(full: Runner, shrunk: Runner, feeds: Sequence[Mapping[str, Array
             return CheckResult(name=NAME, passed=False, detail=str(error)[:300])
         for first, second in zip(expected, found, strict=True):
             worst = max(worst, relative_difference(first, second))
-    detail = f"largest relative difference {worst:.1e} over {len(feeds)} rows"
+    detail = f"largest relative difference {worst:.1e} over {len(feeds)} rows{remark}"
     return CheckResult(name=NAME, passed=worst <= TOLERANCE, detail=detail)
 
 
