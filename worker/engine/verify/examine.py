@@ -15,7 +15,7 @@ from worker.engine.types import Evidence, FileFacts
 from worker.engine.verify.comparison import compare
 from worker.engine.verify.feeds import BATCH, MOST_ROWS, RANDOM_ROWS, Feeds, find_feeds
 from worker.engine.verify.latency import measure_latency
-from worker.engine.verify.masked import NAME, check_equal, write_masked
+from worker.engine.verify.masked import NAME, check_equal, remark_on, write_masked
 from worker.engine.verify.promises import Promise, check_promises
 from worker.engine.verify.size import measure_size
 
@@ -120,7 +120,8 @@ def _equals_masked(
 ) -> CheckResult:
     masked = write_masked(promise, formats.load(examined.model, options), context.scratch)
     full = formats.runner(masked, options, context.threads)
-    return check_equal(full, shrunk, [batch.feeds for batch in feeds.batches(RANDOM_ROWS, 1)])
+    rows = [batch.feeds for batch in feeds.batches(RANDOM_ROWS, 1)]
+    return check_equal(full, shrunk, rows, remark_on(promise))
 
 
 def _require(checks: Sequence[CheckResult]) -> None:
