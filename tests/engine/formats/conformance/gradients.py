@@ -36,6 +36,10 @@ CONSTANT: dict[Key, str] = {
             "NonZero Not Or QLinearConv QLinearMatMul QuantizeLinear Shape Size TfIdfVectorizer Xor"
         ).split()
     },
+    **{
+        ("com.microsoft", f"QLinear{name}"): _NO_FLOATS
+        for name in "Add Concat GlobalAveragePool LeakyRelu Mul Sigmoid".split()
+    },
     ("", "Hardmax"): _STEPS,
     ("ai.onnx.ml", "Binarizer"): _STEPS,
     **{
@@ -156,3 +160,15 @@ def outputs_of(sample: Sample) -> tuple[Any, list[torch.Tensor]]:
         return tuple(torch.where(one.isfinite(), one, 0.0) for one in found if _computed(one))
 
     return run, variables
+
+
+def checked(sample: Sample) -> bool:
+    """False where there is nothing to differentiate; raises where a gradient is cut or wrong."""
+    run, variables = outputs_of(sample)
+    found = run(*variables)
+    if not variables or not any(one.requires_grad for one in found):
+        return False
+    total = torch.stack([one.sum() for one in found if one.requires_grad]).sum()
+    reached = torch.autograd.grad(total, variables, allow_unused=True)
+    assert all(one is not None for one in reached), f"{sample.name}: a gradient is cut"
+    return torch.autograd.gradcheck(run, variables, eps=1e-6, atol=1e-6, rtol=1e-4, fast_mode=True)
