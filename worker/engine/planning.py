@@ -18,7 +18,7 @@ from worker.engine.data import Dataset
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.formats.draft import Draft
-from worker.engine.formats.memory import kept
+from worker.engine.formats.memory import Shelf
 from worker.engine.granularity.base import Block, Granularity
 from worker.engine.granularity.naming import block_shares
 from worker.engine.graph.analysis import Graph
@@ -194,7 +194,7 @@ class _Selection:
         self._blocks = parts.granularity.blocks(graph)
         subject = Subject(network, graph, graph.layers, context.seed, data, context)
         self._scorer = parts.criterion.scorer(subject)
-        self._scores: dict[str, Scores] = {}
+        self._scores = Shelf[str](context.scratch)
 
     def plan(self, goal: Goal, *, histograms: bool = False) -> Plan:
         """What every layer keeps."""
@@ -219,7 +219,7 @@ class _Selection:
             return self._parts.granularity.pool(block, self._scorer.score)
         if block.name not in self._scores:
             pooled = self._parts.granularity.pool(block, self._scorer.score)
-            self._scores[block.name] = kept(pooled, self._context.scratch)
+            self._scores[block.name] = pooled
         return self._scores[block.name]
 
 

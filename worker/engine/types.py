@@ -1,8 +1,9 @@
 """Data between the stages: what was selected, layer by layer. Layers go by name."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, final
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from api_schemas.report import AccuracyReport, AgreementReport, CheckResult, Lat
 Array = np.ndarray[Any, np.dtype[Any]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Scores = np.ndarray[Any, np.dtype[np.float64]]
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,32 @@ class Histogram:
     log10: bool
 
 
+@final
+@dataclass(frozen=True)
+class _Bits:
+    """A mask of a dataclass, held as bits and made anew at every look."""
+
+    name: str
+
+    def __get__(self, instance: object, owner: type | None = None) -> Mask:
+        bits, shape = vars(instance)[self.name]
+        return np.unpackbits(bits, count=math.prod(shape)).view(np.bool_).reshape(shape)
+
+    def __set__(self, instance: object, mask: Mask) -> None:
+        vars(instance)[self.name] = (np.packbits(mask), mask.shape)
+
+
+def _packed(name: str) -> Callable[[type[Kind]], type[Kind]]:
+    """Class decorator: the field of that name, a mask, takes an eighth of the memory."""
+
+    def change(kind: type[Kind]) -> type[Kind]:
+        setattr(kind, name, _Bits(name))
+        return kind
+
+    return change
+
+
+@_packed("units")
 @dataclass(frozen=True)
 class BlockPlan:
     """Which units of a block are kept, and how that was decided; `threshold` is the smallest kept score."""
@@ -41,6 +69,7 @@ class BlockPlan:
     scores: Histogram | None = None
 
 
+@_packed("keep")
 @dataclass(frozen=True)
 class LayerPlan:
     """What one layer keeps, weight by weight. `keep` lies in the operator's layout."""

@@ -12,6 +12,8 @@ from worker.engine.registry import Part
 from worker.engine.types import BlockPlan, Goal, Mask, Scores
 
 Plans = dict[str, BlockPlan]
+#: Weights that are scored side by side; each takes some twenty bytes meanwhile.
+_MOST_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,16 @@ def layerwise(ranking: Ranking, share: Callable[[Block], float]) -> Plans:
     """Every block for itself: in sequence where the criterion insists, else side by side on threads."""
     if ranking.sequence is not None:
         return _collected(ranking, (by_share(ranking, block, share(block)) for block in ranking.sequence))
-    with ThreadPoolExecutor(max_workers=max(1, ranking.threads)) as pool:
+    with ThreadPoolExecutor(max_workers=_workers(ranking)) as pool:
         return _collected(
             ranking, pool.map(lambda block: by_share(ranking, block, share(block)), ranking.blocks)
         )
+
+
+def _workers(ranking: Ranking) -> int:
+    """Threads to score on: so few that the scores of the largest blocks find room beside each other."""
+    largest = max((sum(layer.size for layer in block.layers) for block in ranking.blocks), default=1)
+    return max(1, min(ranking.threads, _MOST_AT_ONCE // max(largest, 1)))
 
 
 def _collected(ranking: Ranking, plans: Iterable[BlockPlan]) -> Plans:

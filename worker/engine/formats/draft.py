@@ -6,7 +6,7 @@ from typing import final
 import onnx_ir as ir
 
 from worker.engine.formats.base import Array, Network
-from worker.engine.formats.memory import kept
+from worker.engine.formats.memory import Shelf
 
 
 @final
@@ -17,8 +17,8 @@ class Draft(Network):
     """
 
     def __init__(self, below: Network, scratch: Path) -> None:
-        self._below, self._scratch = below, scratch
-        self._replaced: dict[ir.Value, Array] = {}
+        self._below = below
+        self._replaced = Shelf[ir.Value](scratch)
         for name in Network.__annotations__:
             setattr(self, name, getattr(below, name))
 
@@ -27,7 +27,7 @@ class Draft(Network):
         return self._below.read(value) if found is None else found
 
     def write(self, value: ir.Value, array: Array) -> None:
-        self._replaced[value] = kept(array, self._scratch)
+        self._replaced[value] = array
 
     def save(self, path: Path) -> None:
         raise TypeError(f"a draft cannot be saved to {path.name}: apply the plan to the network")

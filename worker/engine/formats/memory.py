@@ -1,7 +1,10 @@
 """Memory: arrays that wait on disk, and telling failed allocations from other errors."""
 
 import tempfile
+from collections.abc import Iterable, Iterator, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, TypeVar, final
 
 import numpy as np
 
@@ -17,19 +20,68 @@ _SIGNS = (
 #: Arrays of fewer bytes are kept in memory.
 _LARGE = 2**24
 
+Key = TypeVar("Key")
 
-def kept(array: Array, scratch: Path | None) -> Array:
-    """A read-only copy of an array; a large one lies in a file in `scratch` that ends with it."""
-    if array.nbytes < _LARGE or scratch is None:
-        copy = np.array(array, order="C")
-        copy.flags.writeable = False
-        return copy
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        file.truncate(array.nbytes)
-        data = np.memmap(file, np.uint8, "r+", shape=(array.nbytes,))
-        data.view(array.dtype).reshape(array.shape)[...] = array
-        data.flush()
-        return np.memmap(file, np.uint8, "r", shape=(array.nbytes,)).view(array.dtype).reshape(array.shape)
+
+@final
+@dataclass(frozen=True)
+class _OnDisk:
+    """An array in a file that ends with it."""
+
+    file: IO[bytes]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def array(self) -> Array:
+        """The array in a mapping of its own, which takes memory as long as somebody holds it."""
+        flat = np.memmap(self.file, np.uint8, "r")
+        return flat.view(self.dtype).reshape(self.shape)
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
+@final
+class Shelf(MutableMapping[Key, Array]):
+    """Read-only copies of arrays. Large ones wait in files in `scratch`: they take memory only while somebody
+    holds what was taken from the shelf."""
+
+    def __init__(self, scratch: Path | None) -> None:
+        self._scratch = scratch
+        self._held: dict[Key, Array | _OnDisk] = {}
+
+    def __setitem__(self, key: Key, array: Array) -> None:
+        if array.nbytes < _LARGE or self._scratch is None:
+            copy = np.array(array, order="C")
+            copy.flags.writeable = False
+            self._held[key] = copy
+            return
+        file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 (closed with its holder)
+        np.ascontiguousarray(array).reshape(-1).view(np.uint8).tofile(file)
+        file.flush()
+        self._held[key] = _OnDisk(file, array.shape, array.dtype)
+
+    def __getitem__(self, key: Key) -> Array:
+        held = self._held[key]
+        return held.array() if isinstance(held, _OnDisk) else held
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._held
+
+    def __delitem__(self, key: Key) -> None:
+        del self._held[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def only(self, keys: Iterable[Key]) -> "Shelf[Key]":
+        """A shelf with some of the arrays; nothing is copied."""
+        part = Shelf[Key](self._scratch)
+        part._held = {key: self._held[key] for key in keys}
+        return part
 
 
 def raise_if_memory(error: BaseException) -> None:

@@ -19,7 +19,7 @@ from worker.engine.formats.base import Array, Format, LoadOptions, Network, Runn
 from worker.engine.formats.edits import Edit
 from worker.engine.formats.filled import filled, mark_whole, shrunk_fills, store_whole
 from worker.engine.formats.graph_trainable import GraphTrainable
-from worker.engine.formats.memory import kept
+from worker.engine.formats.memory import Shelf
 from worker.engine.formats.onnx_files import DataRange, OnnxFiles, check, parse, serialized, unpack
 from worker.engine.formats.onnx_rewrite import rewrite
 from worker.engine.formats.onnx_runner import OnnxRunner
@@ -45,10 +45,10 @@ class OnnxNetwork(Network):
     ) -> None:
         self._files, self._ranges = files, ranges
         self.file = files.model
-        self._shared, self._scratch = _overlapped(ranges), scratch
+        self._shared = _overlapped(ranges)
         #: How many of the tensors are initializers of the main graph: these have the first numbers.
         self._initializers = len(proto.graph.initializer)
-        self._written: dict[int, Array] = {}
+        self._written = Shelf[int](scratch)
         #: Numbers of ConstantOfShape nodes that must become whole tensors.
         self._whole: set[int] = set()
         self.producer = (
@@ -99,7 +99,7 @@ class OnnxNetwork(Network):
             raise ValueError(f"{value.name!r} is of another shape or type than {array.dtype}{array.shape}")
         if filled(value) is not None:
             self._whole.add(number)
-        self._written[number] = kept(array, self._scratch)
+        self._written[number] = array
 
     def save(self, path: Path) -> None:
         """Write the upload again: a bare file, or a zip with its data files in their order and layout."""
@@ -164,7 +164,7 @@ class OnnxNetwork(Network):
 
     def _save_model(self, path: Path) -> None:
         """Write the model file. It is parsed anew, because protobuf never frees what a message once held."""
-        inline = {number: array for number, array in self._written.items() if number not in self._ranges}
+        inline = self._written.only(number for number in self._written if number not in self._ranges)
         shutil.copyfile(self._files.model, path)
         if all(number < self._initializers for number in inline) and replaced(path, inline):
             return

@@ -16,7 +16,7 @@ from api_schemas.models import ModelFormat, TensorInfo
 from worker.engine.errors import InvalidModelError, InvalidRecipeError
 from worker.engine.formats.base import Array, Format, LoadOptions, Network, Runner
 from worker.engine.formats.edits import Edit, SetOperand
-from worker.engine.formats.memory import kept, raise_if_memory
+from worker.engine.formats.memory import Shelf, raise_if_memory
 from worker.engine.formats.onnx import plain_constant, stored_tensor, structure_of
 from worker.engine.formats.registry import register
 from worker.engine.formats.torch_archive import TensorPlace, TorchArchive
@@ -62,7 +62,7 @@ class TorchscriptNetwork(Network):
     def __init__(self, path: Path, options: LoadOptions) -> None:
         self.file = path
         self._archive = TorchArchive(path, options.logical_bytes)
-        self._records: dict[str, Array] = {}
+        self._records = Shelf[str](options.scratch)
         self._scratch, self._options = options.scratch, options
         self.producer = "torch"
         with tempfile.TemporaryDirectory(prefix="torch-", dir=options.scratch) as scratch:
@@ -170,7 +170,7 @@ class TorchscriptNetwork(Network):
             raise ValueError(f"{value.name!r} is of another shape or type than {array.dtype}{array.shape}")
         record = np.array(self._record(place))
         place.view(record)[...] = array
-        self._records[place.record] = kept(record, self._scratch)
+        self._records[place.record] = record
 
     def save(self, path: Path) -> None:
         """Write the archive with the changed bytes and their checksums."""

@@ -3,8 +3,8 @@
 from typing import final
 
 from worker.engine.context import Context
-from worker.engine.formats.base import Array, Network
-from worker.engine.formats.memory import kept
+from worker.engine.formats.base import Network
+from worker.engine.formats.memory import Shelf
 from worker.engine.graph import weights
 from worker.engine.graph.analysis import Graph
 from worker.engine.types import LayerPlan, Plan
@@ -15,8 +15,8 @@ class Survivors:
     """Counts, for any plan, the weights of each layer that stay and are not zero."""
 
     def __init__(self, network: Network, graph: Graph, context: Context) -> None:
-        self._network, self._graph, self._context = network, graph, context
-        self._present: dict[str, Array] = {}
+        self._network, self._graph = network, graph
+        self._present = Shelf[str](context.scratch)
         layers = (*graph.layers, *graph.refused)
         self.before = {layer.name: layer.size - weights.count_zeros(network, layer.view) for layer in layers}
 
@@ -25,8 +25,7 @@ class Survivors:
         return {**self.before, **{item.layer: self._left(item) for item in plan.layers}}
 
     def _left(self, item: LayerPlan) -> int:
-        present = self._present.get(item.layer)
-        if present is None:
+        if item.layer not in self._present:
             values = weights.read(self._network, self._graph.layer(item.layer).view)
-            present = self._present[item.layer] = kept(values != 0, self._context.scratch)
-        return int((present & item.keep).sum())
+            self._present[item.layer] = values != 0
+        return int((self._present[item.layer] & item.keep).sum())

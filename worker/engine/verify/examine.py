@@ -10,7 +10,8 @@ from worker.engine import formats
 from worker.engine.context import Context
 from worker.engine.data import Dataset
 from worker.engine.errors import BrokenPromiseError, EngineError, ModelNotRunnableError
-from worker.engine.formats.base import LoadOptions, Runner
+from worker.engine.formats.base import LoadOptions, Network, Runner
+from worker.engine.graph.build import constants_in
 from worker.engine.types import Evidence, FileFacts
 from worker.engine.verify.comparison import compare
 from worker.engine.verify.feeds import BATCH, MOST_ROWS, RANDOM_ROWS, Feeds, find_feeds
@@ -20,6 +21,8 @@ from worker.engine.verify.promises import Promise, check_promises
 from worker.engine.verify.size import measure_size
 
 _LATENCY_SECONDS = 3.0
+#: Models with more bytes of weights are run only where something depends on it.
+MOST_BYTES = 2**31
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,55 @@ def examine(examined: Examined, promise: Promise, context: Context) -> Evidence:
         before = formats.load(examined.model, options)
         after = formats.load(examined.saved, options)
         checks = check_promises(promise, before, after)
-        runners = _runners(examined, options, context)
-        feeds = find_feeds(examined.data, examined.inputs, before.inputs, runners[0], context)
-        checks.extend([_runs(runners, feeds), *examined.proofs])
-        if promise.shrinks and not promise.healed and feeds.reason is None:
-            checks.append(_equals_masked(examined, promise, runners[1], feeds, options, context))
-    _require(checks)
+        reason = _too_large(examined, promise, before)
+        run = None if reason else _run(examined, promise, before, options, context)
+    _require([*checks, *(run.checks if run else ())])
     with context.stage(Stage.MEASURING):
-        measured = _measure(examined, runners, feeds, context)
-        pruned = f"{Path(examined.filename).stem}.pruned{examined.saved.suffix}"
-        facts = _facts(examined.model, examined.filename), _facts(examined.saved, pruned)
+        if run is None:
+            context.warn(f"The model was {reason}. Structure and every weight of the file were checked.")
+            return _evidence(examined, checks, _Measured(None, reason, None, reason, None, reason))
+        measured = _measure(examined, run.runners, run.feeds, context)
+        return _evidence(examined, [*checks, *run.checks], measured)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Both files in the runtime, what they are run on, and what running them once showed."""
+
+    runners: tuple[Runner, Runner]
+    feeds: Feeds
+    checks: tuple[CheckResult, ...]
+
+
+def _run(
+    examined: Examined, promise: Promise, before: Network, options: LoadOptions, context: Context
+) -> _Run:
+    runners = _runners(examined, options, context)
+    feeds = find_feeds(examined.data, examined.inputs, before.inputs, runners[0], context)
+    checks = [_runs(runners, feeds), *examined.proofs]
+    if promise.shrinks and not promise.healed and feeds.reason is None:
+        checks.append(_equals_masked(examined, promise, runners[1], feeds, options, context))
+    return _Run(runners, feeds, tuple(checks))
+
+
+def _evidence(examined: Examined, checks: Sequence[CheckResult], measured: _Measured) -> Evidence:
+    pruned = f"{Path(examined.filename).stem}.pruned{examined.saved.suffix}"
+    facts = _facts(examined.model, examined.filename), _facts(examined.saved, pruned)
     return Evidence(facts[0], facts[1], tuple(checks), **vars(measured))
+
+
+def _too_large(examined: Examined, promise: Promise, before: Network) -> str | None:
+    """Why a mask is not run: two runtimes would hold all weights, while every other step holds one tensor.
+
+    A mask is proved by the weights alone. What got smaller or was trained must run, and data ask for it.
+    """
+    held = sum(value.const_value.nbytes for value in constants_in(before.structure) if value.const_value)
+    if held <= MOST_BYTES or promise.shrinks or promise.healed or examined.data is not None:
+        return None
+    return (
+        f"not run: the weights take {held / 2**30:.1f} GiB, and models over {MOST_BYTES / 2**30:.0f} GiB are "
+        "run only on uploaded data"
+    )
 
 
 def prove_equal(examined: Examined, promise: Promise, context: Context) -> CheckResult:
