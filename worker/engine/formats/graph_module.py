@@ -12,6 +12,7 @@ from api_schemas.models import ModelFormat, TensorInfo
 from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.base import Network
 from worker.engine.formats.graph_builder import Builder
+from worker.engine.formats.graph_fusion import fused
 from worker.engine.formats.graph_plan import Plan, Watch, step_reads, with_deaths
 from worker.engine.formats.graph_weights import statistics, weights
 from worker.engine.formats.operators import Sizes
@@ -34,7 +35,9 @@ class GraphModule(nn.Module):
         trained = weights(network)
         builder = Builder(network, self._mode, trained | running)
         plan = builder.main()
+        #: The steps of the file, and fewer that give the same: for when nobody watches what is inside.
         self._plan = with_deaths(plan)
+        self._short = with_deaths(fused(plan, builder.frame, builder.stored))
         self._frame = builder.frame
         self._places = builder.places
         inputs = [value for value in structure.graph.inputs if not value.is_initializer()]
@@ -75,7 +78,8 @@ class GraphModule(nn.Module):
             for one, dtype in zip(inputs, self._input_types, strict=True)
         ]
         watch = self._watch(frame) if self._watches else None
-        outputs = self._plan.call(frame, watch, *given)
+        plan = self._short if watch is None else self._plan
+        outputs = plan.call(frame, watch, *given)
         device = self._mode.device
         if watch is not None:
             for filled in self._watches:
