@@ -22,7 +22,7 @@ def scores(
 ) -> tuple[list[Array], list[str]]:
     """Scores of every layer of a chain, and what was said."""
     rows = scratch / "rows.npz"
-    arrays = {"x": x} if targets is None else {"x": x, "targets": targets}
+    arrays: dict[str, Any] = {"x": x} if targets is None else {"x": x, "targets": targets}
     np.savez(rows, **arrays)
     network = formats.load(chain.path, LoadOptions(scratch=scratch))
     graph, context = build(network), Context(scratch)

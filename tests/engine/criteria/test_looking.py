@@ -88,7 +88,7 @@ def test_obd_is_the_hessian(chain: Chain, tmp_path: Path, loss: str) -> None:
 def _fisher(chain: Chain, i: int, labels: Array) -> Array:
     plain = Plain(chain.path)
     name, turned = _stored(plain, chain, i)
-    total = 0.0
+    total = torch.zeros_like(plain.tensors[name])
     for row in range(ROWS):
         weight = plain.tensors[name].clone().requires_grad_()
         outputs = plain.outputs(_data(chain)[row : row + 1], **{name: weight})
@@ -120,7 +120,8 @@ def _activity(chain: Chain, i: int) -> Array:
     plain = Plain(chain.path)
     before = [node.input[0] for node in plain.nodes if node.op_type == "Relu"][i]
     on = (plain.run(_data(chain))[before].numpy() > 0).mean(axis=0)
-    return np.sqrt(on) if on.ndim == 1 else np.sqrt(on).sum(axis=(1, 2))
+    roots: Array = np.sqrt(on)
+    return roots if on.ndim == 1 else np.asarray(roots.sum(axis=(1, 2)))
 
 
 @pytest.mark.parametrize("look", ["both", "forward", "backward"])

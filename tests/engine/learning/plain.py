@@ -44,9 +44,7 @@ def _apply(op: str, operands: list[torch.Tensor], attributes: dict[str, Any]) ->
         made = first @ (rest[0].T if attributes.get("transB") else rest[0])
         return made + rest[1] if len(rest) > 1 else made
     if op == "Conv":
-        return functional.conv2d(
-            first, *rest, padding=attributes["pads"][0], groups=attributes.get("group", 1)
-        )
+        return functional.conv2d(first, rest[0], rest[1], padding=attributes["pads"][0])
     if op == "BatchNormalization":
         scale, bias, mean, variance = (item[:, None, None] if first.dim() == 4 else item for item in rest)
         return (first - mean) / torch.sqrt(variance + attributes["epsilon"]) * scale + bias

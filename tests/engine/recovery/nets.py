@@ -1,5 +1,6 @@
 """A small network of several kinds of layers, its upload and a pruned copy of it, with rows of data."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def mixed(path: Path, dtype: Any = np.float32) -> Path:
     rng = np.random.default_rng(3)
 
     def draw(*size: int) -> Array:
-        return (rng.standard_normal(size) / np.sqrt(max(1, np.prod(size[1:])))).astype(dtype)
+        drawn: Array = rng.standard_normal(size) / np.sqrt(math.prod(size[1:]))
+        return drawn.astype(dtype)
 
     arrays = {
         "stem.weight": draw(8, 3, 3, 3),

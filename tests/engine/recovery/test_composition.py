@@ -43,7 +43,7 @@ PRESETS = [
 
 def _prune(folder: Path, *, labels: bool = False, **request: Any) -> tuple[Path, Report]:
     x = pictures(60)
-    arrays = {"x": x, "targets": np.arange(60) % 5} if labels else {"x": x}
+    arrays: dict[str, Any] = {"x": x, "targets": np.arange(60) % 5} if labels else {"x": x}
     np.savez(folder / "rows.npz", **arrays)
     path = mixed(folder / "net.onnx")
     asked = {"target": {"sparsity": 0.5}, **request}
@@ -61,7 +61,7 @@ def _passed(report: Report) -> None:
 def test_criteria_and_granularities(
     tmp_path: Path, criterion: dict[str, Any], granularity: dict[str, Any]
 ) -> None:
-    target = {} if granularity["name"] == "n:m" else {"target": {"sparsity": 0.5}}
+    target: dict[str, Any] = {} if granularity["name"] == "n:m" else {"target": {"sparsity": 0.5}}
     _, report = _prune(
         tmp_path,
         criterion=criterion,
