@@ -10,7 +10,7 @@ from worker.engine.graph.layer import Consumer, Frozen, Layer, Summed, Tie
 from worker.engine.graph.shapes import Shapes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """The one analysis. `layers` may be pruned; `refused` are layers that may not, each with its reason.
 

@@ -9,6 +9,7 @@ normalisation over channels) are frozen, with the reason.
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -37,8 +38,18 @@ class Coupling:
     frozen: Mapping[str, str]
 
 
+#: What was found for graphs that are still in use: it takes seconds on a large network.
+_FOUND: WeakKeyDictionary[Graph, Coupling] = WeakKeyDictionary()
+
+
 def couple(graph: Graph) -> Coupling:
-    """Find the groups. Layers that the recipe excludes keep their outputs."""
+    """Find the groups, once for each graph. Layers that the recipe excludes keep their outputs."""
+    if graph not in _FOUND:
+        _FOUND[graph] = _coupled(graph)
+    return _FOUND[graph]
+
+
+def _coupled(graph: Graph) -> Coupling:
     cells = Cells()
     for layer in (*graph.layers, *graph.refused):
         _bind_layer(cells, layer, frozen=layer.reason)
