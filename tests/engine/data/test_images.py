@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from api_schemas.jobs import InputSpec
@@ -262,6 +264,44 @@ def test_grey_of_sixteen_bits_keeps_its_upper_half(tmp_path: Path) -> None:
     path = zipped(tmp_path / "d", {"a/1.png": png(values), "b/1.png": png(values)})
     found = first(load_dataset(path, [picture(["n", 1, 8, 8], "uint8")]))[0]
     np.testing.assert_array_equal(found[0, 0], values >> 8)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), compression=st.sampled_from([0, 8]))
+def test_a_damaged_archive_is_refused_or_read_never_worse(
+    tmp_path: Path, data: st.DataObject, compression: int
+) -> None:
+    content = bytearray(
+        zipped(tmp_path / "d", coloured(1), {"mean": [0.5]}, compression=compression).read_bytes()
+    )
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "broken").write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
+    try:
+        batches = list(load_dataset(tmp_path / "broken", [NCHW], logical_bytes=10**7).batches(2))
+    except EngineError:
+        return
+    assert all(np.isfinite(batch.feeds["x"]).all() for batch in batches)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of tags that it skips
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]), data=st.data())
+def test_a_damaged_picture_is_refused_or_read_never_worse(
+    tmp_path: Path, kind: str, data: st.DataObject
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 7), (1, 2, 3)).save(buffer, kind)
+    content = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = content[: data.draw(st.integers(len(content) // 2, len(content)))]
+    path = zipped(tmp_path / "d", {"a/1.png": bytes(cut), "b/1.png": png(1)})
+    try:
+        batches = list(load_dataset(path, [picture(["n", 3, 8, 8])]).batches(2))
+    except EngineError:
+        return
+    assert batches[0].feeds["x"].shape == (2, 3, 8, 8)
 
 
 @pytest.mark.shared

@@ -1,11 +1,17 @@
 """Zips of image folders: classes, splits and pairs from names, refusals with a reason, no pixel decoded."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from api_schemas.datasets import Dataset
+from api_schemas.images import ImageFolderError, ImageTask, arrange
+from service.datasets.service import read_arrays
+from service.errors import ServiceError
 from tests.service.conftest import MakeClient
 from tests.service.files import zip_bytes
 
@@ -96,3 +102,38 @@ def test_bombs_are_refused_undecoded(make_client: MakeClient) -> None:
     total = {f"{name}/1.png": PNG + bytes(3 * 2**20) for name in "ab"}
     answer = client.post("/v1/datasets", content=zip_bytes(total))
     assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_damaged_archives_are_refused_or_read_but_never_crash(tmp_path: Path, data: st.DataObject) -> None:
+    members = {"train/a/1.png": PNG, "train/b/1.jpg": JPEG, "preprocessing.json": b'{"mean": [0.5]}'}
+    damaged = bytearray(zip_bytes(members, compression=data.draw(st.sampled_from([0, 8]))))
+    for _ in range(data.draw(st.integers(1, 5))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "damaged"
+    path.write_bytes(bytes(damaged))
+    try:
+        read_arrays(path, 2**30)
+    except ServiceError as error:
+        assert error.http_status in (413, 415, 422)
+
+
+parts = st.lists(st.sampled_from(["train", "val", "a", "b", "images", "masks"]), max_size=3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(parts, st.sampled_from(["1.png", "2.jpg", "1.JPG", "x.txt", ".y.png"])), max_size=8)
+)
+def test_any_names_make_rows_of_every_image_or_a_refusal(found: list[tuple[list[str], str]]) -> None:
+    names = sorted({"/".join([*folders, name]) for folders, name in found})
+    try:
+        folders = arrange(names)
+    except ImageFolderError:
+        return
+    wanted = {name for name in names if not name.endswith((".txt", ".y.png"))}
+    assert sorted([*folders.images, *folders.partners]) == sorted(wanted)
+    assert len(folders.labels) == (len(folders.images) if folders.task is ImageTask.CLASSES else 0)
+    assert set(folders.labels) == set(range(len(folders.classes)))
+    assert len(folders.uses) in (0, len(folders.images))

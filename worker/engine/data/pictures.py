@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from api_schemas.images import Preprocessing
 from worker.engine.errors import InvalidDatasetError
@@ -24,14 +24,6 @@ _RESAMPLING: Final = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 _GREY_16: Final = ("I;16", "I;16L", "I;16B", "I;16N")
-_UNREADABLE: Final = (
-    UnidentifiedImageError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    OverflowError,
-    EOFError,
-)
 
 
 @final
@@ -66,7 +58,9 @@ def pixels_of(data: bytes, name: str, fit: Fit) -> Array:
     image = _opened(data, name)
     try:
         fitted = _fitted(_in_mode(image, name, fit), fit)
-    except _UNREADABLE as error:
+    except (InvalidDatasetError, MemoryError):
+        raise
+    except Exception as error:  # decoders of hostile bytes raise whatever they come upon
         raise _broken(name, str(error)) from None
     pixels = np.asarray(fitted, np.uint8).reshape(fit.shape)
     return pixels[:, :, ::-1] if fit.preprocessing.channels == "BGR" and fit.channels == 3 else pixels
@@ -75,7 +69,9 @@ def pixels_of(data: bytes, name: str, fit: Fit) -> Array:
 def _opened(data: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except _UNREADABLE as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
         raise _broken(name, str(error)) from None
     if image.width * image.height > _MOST_PIXELS:
         raise _broken(name, f"it has more than {_MOST_PIXELS:,} pixels")
