@@ -47,7 +47,8 @@ class Row:
     def cells(self) -> list[str]:
         """As a row of the table."""
         figures = (self.operators, self.onnxruntime, self.both)
-        more = (f"{self.share:.1%}", self.beyond, self.gradients, self.samples)
+        share = f"{self.share:.1%}" if self.onnxruntime else "–"
+        more = (share, self.beyond, self.gradients, self.samples)
         return [self.family, *map(str, figures), *map(str, more)]
 
 

@@ -125,13 +125,19 @@ def outcome(case: Case, prepare: Callable[[ModelProto], Run]) -> str | None:
     try:
         run = prepare(case.model)
         for inputs, expected in case.data:
-            for place, (found, wanted) in enumerate(zip(run(inputs), expected, strict=True)):
+            pairs = zip(_flat(run(inputs)), _flat(expected), strict=True)
+            for place, (found, wanted) in enumerate(pairs):
                 difference = _difference(found, wanted, case)
                 if difference is not None:
                     return f"output {place}: {difference}"
     except Exception as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return None
+
+
+def _flat(values: Sequence[Any]) -> list[Any]:
+    """Outputs with sequences of tensors taken apart."""
+    return [each for one in values for each in (_flat(one) if isinstance(one, (list, tuple)) else [one])]
 
 
 def _difference(found: Any, wanted: Any, case: Case) -> str | None:
@@ -160,10 +166,16 @@ def by_onnxruntime(model: ModelProto) -> Run:
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = [one.name for one in session.get_inputs()]
+    kinds = [one.type for one in (*session.get_inputs(), *session.get_outputs())]
+    numeric = all(kind.startswith("tensor(") and kind != "tensor(string)" for kind in kinds)
 
     def run(inputs: Inputs) -> Sequence[Any]:
-        feeds = {name: _ort_value(one) for name, one in zip(names, inputs, strict=True)}
-        return [_ort_array(one) for one in session.run_with_ort_values(None, feeds)]
+        feeds = dict(zip(names, inputs, strict=True))
+        if not numeric:
+            plain: Sequence[Any] = session.run(None, feeds)
+            return plain
+        found = session.run_with_ort_values(None, {name: _ort_value(one) for name, one in feeds.items()})
+        return list(map(_ort_array, found))
 
     return run
 

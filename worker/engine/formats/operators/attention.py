@@ -36,7 +36,8 @@ def attention(
         key, value = torch.cat((past_key, key), dim=2), torch.cat((past_value, value), dim=2)
     bias = _bias(call, _Scope(query, key.shape[2], past, lengths), mask)
     out, shown = _attend(call, query, key, value, bias)
-    return (_packed(out) if packed else out, key, value, shown)[: call.outputs]
+    results = (_packed(out) if packed else out, key, value)
+    return (*results, shown) if call.outputs > 3 and shown is not None else results[: call.outputs]
 
 
 def _heads(packed: Tensor, heads: int) -> Tensor:
@@ -145,7 +146,7 @@ def rotary_embedding(
     """Turns pairs of features by angles that grow with the position."""
     heads = inputs.transpose(1, 2) if inputs.dim() == 4 else inputs
     if inputs.dim() == 3:
-        heads = inputs.unflatten(2, (call.int("num_heads"), -1))
+        heads = inputs.reshape(*inputs.shape[:2], call.int("num_heads"), -1)
     width = call.int("rotary_embedding_dim", 0) or heads.shape[-1]
     if positions is not None:
         cosines, sines = cosines[positions], sines[positions]

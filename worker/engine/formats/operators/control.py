@@ -67,7 +67,7 @@ def _joined(call: Call, rows: list[tuple[Value, ...]], count: int) -> list[Tenso
     backwards = call.ints("scan_output_directions", (0,) * count)
     joined = []
     for place in range(count):
-        column = [(row[place],) for row in rows]
+        column: list[tuple[Value, ...]] = [(row[place],) for row in rows]
         ordered = column[::-1] if backwards[place] else column
         joined += _stacked(call, ordered, 1, axes[place])
     return joined

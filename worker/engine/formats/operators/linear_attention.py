@@ -44,7 +44,8 @@ def linear_attention(
 
 def _by_time(packed: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
     """(batch, time, heads · size) as (time, batch, heads, size)."""
-    return packed.to(dtype).transpose(0, 1).unflatten(2, (heads, -1))
+    batch, time, _ = packed.shape
+    return packed.to(dtype).transpose(0, 1).reshape(time, batch, heads, -1)
 
 
 @operator("CausalConvWithState", since=27)

@@ -10,7 +10,8 @@ from worker.engine.formats.operators.registry import operator
 @operator("Det", since=11)
 def det(call: Call, x: Tensor) -> Tensor:
     """The determinant of each matrix."""
-    return torch.linalg.det(x)
+    found: Tensor = torch.linalg.det(x)
+    return found
 
 
 @operator("EyeLike", since=9)

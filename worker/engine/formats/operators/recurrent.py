@@ -197,7 +197,7 @@ def _step_by_step(call: Call, layer: Layer, step: Step, usual: tuple[str, ...]) 
 def _activations(call: Call, usual: tuple[str, ...]) -> list[Activation]:
     """The functions of all gates and directions; those that take alpha or beta use up the lists in order."""
     alphas, betas = list(call.floats("activation_alpha")), list(call.floats("activation_beta"))
-    found = []
+    found: list[Activation] = []
     for name in call.strings("activations", usual):
         function, alpha, beta = _ACTIVATIONS[name.lower()]
         takes_alpha = name.lower() in _TAKE_ALPHA

@@ -45,7 +45,7 @@ def run(call: Call, layer: Weights) -> tuple[Tensor, tuple[Tensor, ...]] | None:
     inputs = layer.inputs.flip(0) if backward else layer.inputs
     found = _kernel(call, layer, inputs)
     directions = layer.weight.shape[0]
-    steps = found[0].unflatten(-1, (directions, -1)).transpose(1, 2)
+    steps = found[0].reshape(*found[0].shape[:2], directions, -1).transpose(1, 2)
     return steps.flip(0) if backward else steps, found[1:]
 
 

@@ -193,17 +193,22 @@ def _places(one: _Axis, style: _Style, device: torch.device) -> Tensor:
 
 
 def _nearest(data: Tensor, axes: Sequence[_Axis], style: _Style) -> Tensor:
-    rounded = {
-        "floor": torch.floor,
-        "ceil": torch.ceil,
-        "round_prefer_floor": lambda places: torch.ceil(places - 0.5),
-        "round_prefer_ceil": lambda places: torch.floor(places + 0.5),
-    }[style.rounding]
     out = data
     for one in axes:
-        places = rounded(_places(one, style, data.device)).long().clamp(0, one.length - 1)
-        out = out.index_select(one.axis, places)
+        places = _rounded(_places(one, style, data.device), style.rounding)
+        out = out.index_select(one.axis, places.long().clamp(0, one.length - 1))
     return _extrapolated(out, axes, style) if style.transform == "tf_crop_and_resize" else out
+
+
+def _rounded(places: Tensor, rounding: str) -> Tensor:
+    match rounding:
+        case "floor":
+            return places.floor()
+        case "ceil":
+            return places.ceil()
+        case "round_prefer_ceil":
+            return (places + 0.5).floor()
+    return (places - 0.5).ceil()
 
 
 def _weighted(data: Tensor, one: _Axis, style: _Style) -> Tensor:
@@ -220,10 +225,10 @@ def _weighted(data: Tensor, one: _Axis, style: _Style) -> Tensor:
     if style.exclude_outside or style.antialias:
         weights = weights / weights.sum(dim=1, keepdim=True)
     inside = taps.clamp(0, one.length - 1).reshape(-1)
-    columns = data.index_select(one.axis, inside).unflatten(one.axis, taps.shape)
-    shape = [1] * columns.dim()
-    shape[one.axis : one.axis + 2] = taps.shape
-    return (columns * weights.to(data.dtype).reshape(shape)).sum(dim=one.axis + 1)
+    before, after = data.shape[: one.axis], data.shape[one.axis + 1 :]
+    columns = data.index_select(one.axis, inside).reshape(*before, *taps.shape, *after)
+    spread = weights.to(data.dtype).reshape(*taps.shape, *(1 for _ in after))
+    return torch.sum(columns * spread, dim=one.axis + 1)
 
 
 def _kernel(distance: Tensor, style: _Style) -> Tensor:

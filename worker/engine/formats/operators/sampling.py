@@ -16,17 +16,18 @@ _MODES = {"linear": "bilinear", "cubic": "bicubic"}
 @operator("GridSample", since=16)
 def grid_sample(call: Call, inputs: Tensor, grid: Tensor) -> Tensor:
     """The input read at places from -1 to 1 along each axis."""
-    mode = call.string("mode", "linear")
-    settings = {
-        "mode": _MODES.get(mode, mode),
-        "padding_mode": call.string("padding_mode", "zeros"),
-        "align_corners": bool(call.int("align_corners", 0)),
-    }
     if inputs.dim() == 3:
         # torch starts at two axes; the second is one element, read in its middle.
         flat = torch.cat((grid, torch.zeros_like(grid)), dim=-1).unsqueeze(1)
-        return functional.grid_sample(inputs.unsqueeze(2), flat, **settings).squeeze(2)
-    return functional.grid_sample(inputs, grid, **settings)
+        return grid_sample(call, inputs.unsqueeze(2), flat).squeeze(2)
+    mode = call.string("mode", "linear")
+    return functional.grid_sample(
+        inputs,
+        grid,
+        mode=_MODES.get(mode, mode),
+        padding_mode=call.string("padding_mode", "zeros"),
+        align_corners=bool(call.int("align_corners", 0)),
+    )
 
 
 @operator("AffineGrid", since=20)
@@ -66,7 +67,7 @@ def _roi_align(call: Call, inputs: Tensor, rois: Tensor, samples: Tensor, *, hal
 
 def _points(call: Call, start: Tensor, extent: Tensor, bins: int) -> Tensor:
     """Coordinates of the points along one axis, those of the same bin beside each other."""
-    per_bin = call.int("sampling_ratio", 0) or math.ceil(extent.detach().item() / bins)
+    per_bin = call.int("sampling_ratio", 0) or max(0, math.ceil(extent.detach().item() / bins))
     steps = torch.arange(bins * per_bin, dtype=start.dtype, device=start.device)
     return start + (steps + 0.5) * (extent / max(bins * per_bin, 1))
 
@@ -97,10 +98,10 @@ def _around(places: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
 def _pooled(call: Call, corners: tuple[Tensor, ...], bins: tuple[int, int]) -> Tensor:
     """Bins of points; `max` takes the largest weighted neighbour, as ONNX Runtime and the suite do."""
     mean = call.string("mode", "avg") == "avg"
-    points = sum(corners[1:], corners[0]) if mean else torch.stack(corners).amax(dim=0)
-    grouped = points.unflatten(2, (bins[1], -1)).unflatten(1, (bins[0], -1))
-    if not grouped.numel():
+    points = torch.stack(corners).sum(dim=0) if mean else torch.stack(corners).amax(dim=0)
+    if not points.numel():
         return points.new_zeros(points.shape[0], *bins)
+    grouped = points.reshape(points.shape[0], bins[0], -1, bins[1], points.shape[2] // bins[1])
     return grouped.mean(dim=(2, 4)) if mean else grouped.amax(dim=(2, 4))
 
 
@@ -119,7 +120,7 @@ def max_roi_pool(call: Call, inputs: Tensor, rois: Tensor) -> Tensor:
         rows = _bins(top, bottom, height, image.shape[1])
         columns = _bins(left, right, width, image.shape[2])
         cells = [_largest(image, row, column) for row in rows for column in columns]
-        pooled.append(torch.stack(cells, dim=1).unflatten(1, (height, width)))
+        pooled.append(torch.stack(cells, dim=1).reshape(-1, height, width))
     return torch.stack(pooled) if pooled else inputs.new_zeros(0, inputs.shape[1], height, width)
 
 

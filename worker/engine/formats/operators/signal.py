@@ -31,7 +31,8 @@ def _dft(call: Call, x: Tensor, length: Tensor | None, axis: int) -> Tensor:
     size = None if length is None else call.int_of(length)
     onesided, inverse = call.int("onesided", 0), call.int("inverse", 0)
     if inverse and onesided:
-        return torch.fft.irfft(signal, size, place).unsqueeze(-1)
+        real: Tensor = torch.fft.irfft(signal, size, place)
+        return real.unsqueeze(-1)
     if inverse:
         return torch.view_as_real(torch.fft.ifft(signal, size, place))
     return torch.view_as_real(_transformed(signal, size, place, onesided))
@@ -39,8 +40,9 @@ def _dft(call: Call, x: Tensor, length: Tensor | None, axis: int) -> Tensor:
 
 def _transformed(signal: Tensor, size: int | None, axis: int, onesided: int) -> Tensor:
     if onesided and not signal.is_complex():
-        return torch.fft.rfft(signal, size, axis)
-    found = torch.fft.fft(signal, size, axis)
+        half: Tensor = torch.fft.rfft(signal, size, axis)
+        return half
+    found: Tensor = torch.fft.fft(signal, size, axis)
     return found.narrow(axis, 0, found.shape[axis] // 2 + 1) if onesided else found
 
 
@@ -62,24 +64,30 @@ def stft(
 @operator("HannWindow", since=17)
 def hann_window(call: Call, size: Tensor) -> Tensor:
     """`0.5 - 0.5 cos`."""
-    return torch.hann_window(call.int_of(size), **_window(call))
+    return _window(call, size, (0.5, 0.5))
 
 
 @operator("HammingWindow", since=17)
 def hamming_window(call: Call, size: Tensor) -> Tensor:
     """`25/46 - 21/46 cos`."""
-    return torch.hamming_window(call.int_of(size), alpha=25 / 46, beta=21 / 46, **_window(call))
+    return _window(call, size, (25 / 46, 21 / 46))
 
 
 @operator("BlackmanWindow", since=17)
 def blackman_window(call: Call, size: Tensor) -> Tensor:
     """`0.42 - 0.5 cos + 0.08 cos` of the doubled angle."""
-    return torch.blackman_window(call.int_of(size), **_window(call))
+    return _window(call, size, (0.42, 0.5, 0.08))
 
 
-def _window(call: Call) -> dict[str, object]:
-    dtype = call.dtype(call.int("output_datatype", 1))
-    return {"periodic": bool(call.int("periodic", 1)), "dtype": dtype, "device": call.device}
+def _window(call: Call, size: Tensor, terms: tuple[float, ...]) -> Tensor:
+    """Cosines of multiples of the angle with alternating signs, over a period or from end to end."""
+    length = call.int_of(size)
+    period = length if call.int("periodic", 1) else max(length - 1, 1)
+    angle = torch.arange(length, dtype=torch.float64, device=call.device) * (2 * math.pi / period)
+    out = torch.zeros_like(angle)
+    for multiple, share in enumerate(terms):
+        out = out + (-1) ** multiple * share * torch.cos(multiple * angle)
+    return out.to(call.dtype(call.int("output_datatype", 1)))
 
 
 @operator("MelWeightMatrix", since=17)
