@@ -147,13 +147,15 @@ class RecoveryReport(Answer):
     """One recovery: why it was chosen, and what it gained on rows that it did not learn from.
 
     `kept` is false where the network was no better afterwards, and was put back. `metric` is measured on the
-    held-out rows against the targets, or else against the outputs of the uploaded model.
+    held-out rows against the targets, or else against the outputs of the uploaded model; `uploaded` is that
+    model's own figure.
     """
 
     recovery: str
     chosen_because: str
     metric: str | None = None
     lower_is_better: bool = False
+    uploaded: float | None = None
     before: float | None = None
     after: float | None = None
     rows: int | None = None

@@ -18,6 +18,7 @@ from api_schemas.jobs import ChildOrder, ChildResult, InputSpecs
 from api_schemas.recipe import Recipe, RecipeRequest, resolve
 from worker.engine.catalogue import catalogue, catalogue_json
 from worker.engine.context import silent
+from worker.engine.learning.distributed import World, joined
 from worker.engine.orders import run_order
 
 
@@ -26,8 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "catalogue":
         return _catalogue(check=options.check)
-    result = _run(options)
-    sys.stdout.write(result.model_dump_json(exclude_none=True) + "\n")
+    with joined() as device:
+        options.device = options.device or device
+        result = _run(options)
+        if World.present().first:
+            sys.stdout.write(result.model_dump_json(exclude_none=True) + "\n")
     return 0 if result.error is None else 1
 
 
@@ -91,7 +95,7 @@ def _in_directory(
     )
     (directory / "output").mkdir()
     result = run_order(order, directory, silent)
-    if result.error is None and options.command == "prune":
+    if result.error is None and options.command == "prune" and World.present().first:
         shutil.copytree(directory / "output", options.out, dirs_exist_ok=True)
     return result
 

@@ -13,6 +13,7 @@ from worker.engine.errors import InvalidRecipeError
 from worker.engine.formats.memory import raise_if_memory
 from worker.engine.formats.torch_module import first_line
 from worker.engine.formats.torch_signature import to_tensor
+from worker.engine.learning.distributed import World
 from worker.engine.types import Array
 
 Tensors = tuple[torch.Tensor, ...]
@@ -55,11 +56,15 @@ class Batcher:
         for group in _groups(self.data.batches(self._each, limit), self.size):
             yield self._rows(group)
 
-    def shuffled(self, seed: int, start: int = 0) -> Iterator[Rows]:
-        """Batches of one size without end, from number `start` on, every epoch in an order of its own."""
-        calls = -(-self.size // self.data.batch_size(self._each))
-        for group in _groups(self.data.epochs(self._each, seed, start * calls), calls, of_batches=True):
-            yield self._rows(group)
+    def shuffled(self, seed: int, start: int = 0, world: World | None = None) -> Iterator[Rows]:
+        """Batches of one size without end, from number `start` on, every epoch in an order of its own. Of
+        several processes each gets an equal part of every batch."""
+        world = world or World()
+        each = self.per_call or -(-self.size // world.size)
+        calls = -(-self.size // (world.size * self.data.batch_size(each)))
+        every = self.data.epochs(each, seed, start * calls * world.size)
+        for group in _groups(every, calls * world.size, of_batches=True):
+            yield self._rows(group[world.rank * calls : (world.rank + 1) * calls])
 
     @property
     def _each(self) -> int:

@@ -14,6 +14,7 @@ from worker.engine.context import Context
 from worker.engine.formats.trainable import Trainable
 from worker.engine.learning.batching import Batcher, Rows, run
 from worker.engine.learning.determinism import repeatable
+from worker.engine.learning.distributed import World
 from worker.engine.learning.objective import Figure, Objective
 from worker.engine.learning.optimisers import Optimiser, Settings
 from worker.engine.learning.precision import PrecisionName, precision
@@ -29,7 +30,7 @@ _RETREATS: Final = 2
 _LOWER: Final = 0.1
 #: A validation loss so many times that of the start is out of hand.
 _OUT_OF_HAND: Final = 10.0
-_STATE, _TENSORS = 1, "tensors.safetensors"
+_TENSORS: Final = "tensors.safetensors"
 
 
 @final
@@ -142,7 +143,7 @@ class _Run:
     ) -> None:
         self._trainable, self._objective, self._batches = trainable, objective, batches
         self._validation, self._options, self._context = validation, options, context
-        self._device = batches.device
+        self._device, self._world = batches.device, World.present()
         self._weights = Weights(trainable)
         self._optimiser = Optimiser(
             self._weights.parameters, _on_device(masks, trainable, self._device), options.optimiser
@@ -152,6 +153,7 @@ class _Run:
         self._rate = Rate(options.learning_rate, options.steps, options.schedule, options.warm_up)
         self._now = _Progress()
         self._best: list[torch.Tensor] = []
+        self._module = self._world.wrapped(trainable.module)
         self._losses = torch.zeros((), dtype=torch.float64, device=self._device)
         self._counted = 0
         self._begun = time.monotonic()
@@ -176,12 +178,15 @@ class _Run:
 
     def _start(self) -> None:
         self._best = self._weights.copies()
-        self._now.before = self._now.best = self._validation.figure(self._trainable.module)
+        self._now.before = self._now.best = self._figure()
+
+    def _figure(self) -> Figure:
+        return self._world.agreed(lambda: self._validation.figure(self._trainable.module))
 
     def _steps(self) -> str:
         """Step until there is a reason to end."""
         options, now = self._options, self._now
-        stream = self._batches.shuffled(options.seed, now.step)
+        stream = self._batches.shuffled(options.seed, now.step, self._world)
         while now.step < options.steps:
             self._step(next(stream))
             now.step += 1
@@ -190,9 +195,9 @@ class _Run:
             if reason is not None:
                 return reason
             self._tell()
-            if self._context.checkpoints.due():
+            if self._world.first and self._context.checkpoints.due():
                 self._save()
-            if options.max_seconds is not None and self._seconds() > options.max_seconds:
+            if self._is_late():
                 self._look()
                 return "time was up"
         return "all steps made"
@@ -202,7 +207,7 @@ class _Run:
         self._optimiser.set_rate(self._rate.at(self._now.step) * _LOWER**self._now.retreats)
         self._optimiser.clear()
         with self._precision.computing():
-            loss = self._objective.loss(batch, run(self._trainable.module, batch))
+            loss = self._objective.loss(batch, run(self._module, batch))
         torch.autograd.backward(self._scaler.scale(loss))
         self._optimiser.step(self._scaler, self._options.clip)
         self._losses += loss.detach()
@@ -220,7 +225,7 @@ class _Run:
 
     def _point(self, figure: Figure | None) -> None:
         rate = self._rate.at(self._now.step - 1) * _LOWER**self._now.retreats
-        mean = float(self._losses) / max(1, self._counted)
+        mean = float(self._world.mean(self._losses)) / max(1, self._counted)
         self._now.curve.append(Point(self._now.step, mean, rate, figure))
         self._losses.zero_()
         self._counted = 0
@@ -229,9 +234,9 @@ class _Run:
         """Take a figure, keep the network if it is the best; a reason to end, or None."""
         now, options = self._now, self._options
         self._trainable.batch_norm(training=False)
-        figure = self._validation.figure(self._trainable.module)
+        figure = self._figure()
         self._tell_figure(figure)
-        broken = not torch.isfinite(self._losses).item() or _out_of_hand(figure, now.before)
+        broken = not torch.isfinite(self._world.mean(self._losses)).item() or _out_of_hand(figure, now.before)
         self._point(figure)
         if broken:
             return self._retreat()
@@ -266,6 +271,13 @@ class _Run:
         )
         return "it got out of hand"
 
+    def _is_late(self) -> bool:
+        """Whether time is up; several processes look at one clock, and not at every step."""
+        most, several = self._options.max_seconds, self._world.size > 1
+        if most is None or (several and self._now.step % self._options.point_every):
+            return False
+        return self._world.agreed(lambda: self._seconds() > most)
+
     def _seconds(self) -> float:
         return self._now.seconds + time.monotonic() - self._begun
 
@@ -278,7 +290,6 @@ class _Run:
             "losses": self._losses,
         }
         state: dict[str, Any] = {
-            "version": _STATE,
             "progress": numbers,
             "counted": self._counted,
             "scaler": dict(self._scaler.state_dict()),
@@ -288,18 +299,25 @@ class _Run:
 
     def _resume(self) -> bool:
         """Go on where an earlier attempt was; False where there was none, or one with other options."""
-        saved = self._context.checkpoints.load()
-        if saved is None or saved.state.get("options") != asdict(self._options):
+        found = self._world.agreed(self._saved)
+        if found is None:
             return False
-        tensors = from_bytes(saved.files[_TENSORS].read_bytes(), self._device)
+        state, content = found
+        tensors = from_bytes(content, self._device)
         self._weights.put_back(numbered("now", tensors))
         self._best = numbered("best", tensors)
         self._optimiser.restore(tensors)
-        self._losses, self._counted = tensors["losses"], int(saved.state["counted"])
+        self._losses, self._counted = tensors["losses"], int(state["counted"])
         if self._scaler.is_enabled():
-            self._scaler.load_state_dict(dict(saved.state["scaler"]))
-        self._now = _progress(saved.state["progress"])
+            self._scaler.load_state_dict(dict(state["scaler"]))
+        self._now = _progress(state["progress"])
         return True
+
+    def _saved(self) -> tuple[Mapping[str, Any], bytes] | None:
+        saved = self._context.checkpoints.load()
+        if saved is None or saved.state.get("options") != asdict(self._options):
+            return None
+        return saved.state, saved.files[_TENSORS].read_bytes()
 
 
 def _on_device(

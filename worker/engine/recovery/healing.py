@@ -36,7 +36,7 @@ def heal_by(part: Recovery, pruned: Pruned, context: Context, because: str = ASK
 
 
 def _measured(part: Recovery, pruned: Pruned, context: Context, because: str) -> None:
-    begun, weights, yardstick = time.perf_counter(), _Weights(pruned), _Yardstick(pruned, context)
+    begun, weights, yardstick = time.perf_counter(), WeightsNow(pruned), _Yardstick(pruned, context)
     before = yardstick.figure()
     part.heal(pruned, context)
     after = yardstick.figure() if weights.changed else before
@@ -50,6 +50,7 @@ def _measured(part: Recovery, pruned: Pruned, context: Context, because: str) ->
             chosen_because=because,
             metric=yardstick.metric,
             lower_is_better=yardstick.lower_is_better,
+            uploaded=yardstick.shown(yardstick.uploaded()),
             before=yardstick.shown(before),
             after=yardstick.shown(before if worse else after),
             rows=None if pruned.data is None else pruned.data.rows,
@@ -61,8 +62,8 @@ def _measured(part: Recovery, pruned: Pruned, context: Context, because: str) ->
 
 
 @final
-class _Weights:
-    """What the stored tensors were. Reading copies nothing, and writing leaves what was read as it is."""
+class WeightsNow:
+    """What the stored tensors are now. Reading copies nothing, and writing leaves what was read as it is."""
 
     def __init__(self, pruned: Pruned) -> None:
         self._network = pruned.network
@@ -109,6 +110,10 @@ class _Yardstick:
             return judging.figure(student.module)
         except (InvalidRecipeError, ModelNotRunnableError):
             return _UNKNOWN
+
+    def uploaded(self) -> Figure:
+        """The figure of the uploaded model."""
+        return _UNKNOWN if self._room is None else self._room.judging().figure(self._room.teacher.module)
 
     @property
     def metric(self) -> str | None:

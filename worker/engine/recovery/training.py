@@ -144,6 +144,7 @@ class TrainingRecovery(Recovery, abc.ABC):
             chosen_because=ASKED,
             metric=objective.metric,
             lower_is_better=objective.accuracy_name is None,
+            uploaded=shown(room.judging(objective).figure(room.teacher.module), objective),
             before=shown(record.before, objective),
             after=shown(record.after, objective),
             rows=room.batches.data.rows,
