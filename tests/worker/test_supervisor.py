@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from api_schemas.errors import ErrorCode
+from api_schemas.errors import ErrorCode, JobError
 from api_schemas.events import EventType
 from api_schemas.jobs import JobStatus
 from api_schemas.models import ModelFormat
 from api_schemas.report import Report
 from store.records import JobKind
 from tests.worker.workplace import Workplace, digest, open_workplace, small_onnx, supervising
+from worker.verdict import child_error
 
 MIB = 1024 * 1024
 
@@ -199,6 +200,26 @@ def test_false_checkpoints_are_refused_and_cost_nothing(tmp_path: Path) -> None:
         events = place.events(job)
         assert not [event for event in events if event.type is EventType.CHECKPOINT]
         assert place.store.checkpoints.jobs() == () and list(place.store.blobs.staging_dir().iterdir()) == []
+
+
+def test_half_a_gigabyte_of_checkpoint_does_not_cost_the_lease(tmp_path: Path) -> None:
+    with open_workplace(tmp_path, lease_seconds=1.5) as place:
+        job = place.submit("heavy", max_attempts=1)
+        with supervising(place) as supervisor:
+            thread = threading.Thread(target=supervisor.drain)
+            thread.start()
+            kept = place.wait_for(job, lambda present: present.checkpoint or present.status.finished)
+            assert kept.checkpoint is not None and kept.checkpoint.size_bytes == 512 * MIB
+            place.store.jobs.cancel(job.id)
+            thread.join()
+        ended = place.job(job)
+        assert ended.status is JobStatus.CANCELLED and ended.attempts == 1
+        assert place.store.checkpoints.jobs() == ()
+
+
+def test_data_that_does_not_fit_is_said_with_its_own_code() -> None:
+    for code in (ErrorCode.NOT_FINITE, ErrorCode.TOO_FEW_ROWS, ErrorCode.LABELS_OUT_OF_RANGE):
+        assert child_error(JobError(code=code, message="Look at the data.")).code is code
 
 
 def test_a_training_job_is_cancelled_and_leaves_no_checkpoint(tmp_path: Path) -> None:

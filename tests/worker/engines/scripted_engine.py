@@ -79,6 +79,15 @@ def act_train(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
     return _publishable(order, directory, (directory / order.model).read_bytes() + trained)
 
 
+def act_heavy(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
+    """Saves half a gigabyte, and works on until it is stopped."""
+    with (directory / "checkpoint" / "1.zip").open("wb") as file:
+        for number in range(512):
+            file.write(bytes([number % 251]) * 1024 * 1024)
+    emit(ChildEvent(type=EventType.CHECKPOINT, data={"file": "1.zip"}))
+    return act_endless(order, directory, emit)
+
+
 def act_false_checkpoints(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
     """Announces what is none, and puts a folder of its own in the place of the supervisor's."""
     for name in ("nothing.zip", "../input/model.onnx", "/etc/passwd", "", "x" * 5_000):
