@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from api_schemas.images import Preprocessing
 from worker.engine.errors import InvalidDatasetError
@@ -71,6 +71,8 @@ def _opened(data: bytes, name: str) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except MemoryError:
         raise
+    except UnidentifiedImageError:
+        raise _broken(name, f"it is none of {', '.join(_FORMATS)}, or damaged") from None
     except Exception as error:  # as above
         raise _broken(name, str(error)) from None
     if image.width * image.height > _MOST_PIXELS:
