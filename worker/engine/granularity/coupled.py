@@ -93,7 +93,7 @@ def _with_something_everywhere(graph: Graph, chosen: list[tuple[ChannelGroup, Ma
 
 def _bring_back(channels: ChannelMap, chosen: list[tuple[ChannelGroup, Mask]]) -> None:
     """Keep the unit at the map's first index."""
-    term = channels.terms[0]
+    term = next(term for term in channels.terms if (term.units >= 0).any())
     unit = int(term.units[term.units >= 0][0])
     for place, (group, units) in enumerate(chosen):
         members = group.members.get(term.source)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from api_schemas.models import ModelFormat
 from worker.engine.formats.edits import Permute
-from worker.engine.graph.channels import ChannelMap, Ints, taken
+from worker.engine.graph.channels import ChannelMap, Channels, Ints, taken
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.shapes import Shape, Shapes
 from worker.engine.graph.surgery import Edit, Operation
@@ -25,7 +25,13 @@ def starts_shuffle(node: ir.Node, trace: Trace) -> bool:
     """True for the first Reshape of a shuffle."""
     after = _only_reader(node)
     last = None if after is None else _only_reader(after)
-    return last is not None and trace.format is ModelFormat.ONNX and shuffled(last, trace.shapes) is not None
+    found = None if last is None or trace.format is not ModelFormat.ONNX else shuffled(last, trace.shapes)
+    return found is not None and _along(trace.channels(found[0]), found[1])
+
+
+def _along(channels: Channels | None, axis: int) -> bool:
+    """False where what changes places is no channel but a row, say: that is followed step by step."""
+    return not isinstance(channels, ChannelMap) or channels.axes == (axis,)
 
 
 def shuffled_map(node: ir.Node, trace: Trace) -> ChannelMap | None:
@@ -79,7 +85,7 @@ def cut_shuffle(node: ir.Node, operation: Operation) -> Iterator[Edit]:
     """The last Reshape of a shuffle becomes a Gather of the channels that are left."""
     shapes = operation.kept.graph.shapes
     found = shuffled(node, shapes) if operation.network.format is ModelFormat.ONNX else None
-    if found is None:
+    if found is None or not _along(operation.kept.graph.maps.get(found[0]), found[1]):
         return
     data, axis, order = found
     left = operation.kept.axes(data).get(axis)
