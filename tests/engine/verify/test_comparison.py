@@ -7,6 +7,7 @@ import pytest
 
 from api_schemas.models import TensorInfo
 from api_schemas.report import DataSource
+from tests.engine.data.pictures import png, zipped
 from tests.engine.verify.runners import FunctionRunner, linear_model, saved
 from worker.engine import formats
 from worker.engine.data import Batch, load_dataset, random_batches
@@ -95,6 +96,41 @@ def test_onnx_files_with_uploaded_data(tmp_path: Path) -> None:
     assert found.accuracy is not None
     assert found.accuracy.before == pytest.approx(np.mean(outputs[0].argmax(1) == labels))
     assert found.accuracy.after == pytest.approx(np.mean(outputs[1].argmax(1) == labels))
+
+
+def test_masks_beside_uploaded_images(tmp_path: Path) -> None:
+    pixels = rng.integers(0, 256, (6, 8, 8, 3), np.uint8)
+    masks = (pixels[..., 0] > 127).astype(np.uint8)
+    masks[:, 0] = 255
+    files = {f"images/{row}.png": png(pixels[row]) for row in range(6)}
+    files |= {f"masks/{row}.png": png(masks[row]) for row in range(6)}
+    inputs = [TensorInfo(name="x", dtype="float32", shape=["N", 3, 8, 8])]
+    dataset = load_dataset(zipped(tmp_path / "d", files), inputs)
+    knows = FunctionRunner(lambda x: [np.stack([0.5 - x[:, 0], x[:, 0] - 0.5], axis=1)])
+    blind = FunctionRunner(lambda x: [np.stack([np.ones_like(x[:, 0]), 0 * x[:, 0]], axis=1)])
+    found = compare(knows, blind, dataset.batches(4), DataSource.DATASET).accuracy
+    assert found is not None
+    zeros = np.mean(masks[:, 1:] == 0)
+    assert (found.metric, found.before, found.after) == ("pixel accuracy", 1.0, pytest.approx(zeros))
+    (overlap,) = found.further
+    assert (overlap.metric, overlap.before, overlap.after) == ("mean IoU", 1.0, pytest.approx(zeros / 2))
+
+
+def test_pairs_of_uploaded_images(tmp_path: Path) -> None:
+    small = rng.integers(0, 100, (5, 4, 4), np.uint8)
+    files = {f"inputs/{row}.png": png(small[row]) for row in range(5)}
+    files |= {f"targets/{row}.png": png(small[row].repeat(3, 0).repeat(3, 1)) for row in range(5)}
+    inputs = [TensorInfo(name="x", dtype="float32", shape=["N", 1, 4, 4])]
+    dataset = load_dataset(zipped(tmp_path / "d", files), inputs)
+    near = FunctionRunner(lambda x: [x.repeat(3, 2).repeat(3, 3) + 0.01])
+    far = FunctionRunner(lambda x: [x.repeat(3, 2).repeat(3, 3) + 0.1])
+    found = compare(near, far, dataset.batches(2), DataSource.DATASET).accuracy
+    assert found is not None
+    assert (found.metric, found.lower_is_better) == ("mean squared error", True)
+    assert [found.before, found.after] == pytest.approx([1e-4, 1e-2], rel=1e-4)
+    (ratio,) = found.further
+    assert ratio.metric == "PSNR"
+    assert [ratio.before, ratio.after] == pytest.approx([40, 20], rel=1e-4)
 
 
 def test_onnx_files_on_random_inputs_and_timed(tmp_path: Path) -> None:
