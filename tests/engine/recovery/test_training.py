@@ -2,15 +2,22 @@
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
+from api_schemas.jobs import InputSpec
 from api_schemas.recipe import PartSpec
-from tests.engine.learning.digits import convolutional, perceptron
+from tests.engine.formats.files import frozen, save_jit, scripted
+from tests.engine.learning.digits import convolutional, perceptron, trained
 from tests.engine.learning.test_training import Killed, KilledAt
 from tests.engine.recovery.case import Case, holds, weights
-from worker.engine import registry
+from worker.engine import formats, registry
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.errors import InvalidRecipeError, NeedsDatasetError, NeedsLabelsError
+from worker.engine.formats.base import LoadOptions
+from worker.engine.learning import training
+from worker.engine.learning.optimisers import Optimiser, Settings
+from worker.engine.learning.precision import Precision
 from worker.engine.recovery.base import Recovery
 from worker.engine.recovery.distillation import Distillation
 from worker.engine.recovery.fine_tune import FineTuning
@@ -140,6 +147,56 @@ def test_what_is_missing_is_said(tmp_path):
     pruned = unlabelled.pruned()
     with pytest.raises(NeedsDatasetError):
         Distillation().heal(type(pruned)(pruned.network, pruned.graph, pruned.original), unlabelled.context())
+
+
+@FORMATS
+@pytest.mark.parametrize("product", [torch.bfloat16, torch.float16])
+def test_mixed_precision_learns_as_well(tmp_path, monkeypatch, format, product):
+    """On a CPU, where a recipe does not get it: the types are mixed as on a GPU."""
+    mixed = Precision(torch.device("cpu"), product)
+    monkeypatch.setattr(training, "precision", lambda _name, _device: mixed)
+    case = Case.of(tmp_path, convolutional, format)
+    pruned, context = case.pruned(), case.context()
+    FineTuning(steps=150, learning_rate=3e-3).heal(pruned, context)
+    assert context.healed[0].after > context.healed[0].before + 0.4
+    assert holds(pruned)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@FORMATS
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_gpu_heals_in_every_precision(tmp_path, format, precision):
+    case = Case.of(tmp_path, convolutional, format)
+    pruned, context = case.pruned(), case.context()
+    context.device = "cuda"
+    FineTuning(steps=150, precision=precision).heal(pruned, context)
+    assert context.healed[0].after > context.healed[0].before + 0.4
+    assert holds(pruned)
+
+
+def test_weights_in_half_precision_take_steps_smaller_than_they_can_hold(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4)).bfloat16().eval()
+    torch.nn.init.ones_(module[0].weight)
+    path = save_jit(scripted(module), tmp_path / "m.pt")
+    network = formats.load(path, LoadOptions(inputs={"input": InputSpec(shape=[1, 4], dtype="bfloat16")}))
+    trainable = network.trainable()
+    parameters = list(trainable.parameters.values())
+    optimiser = Optimiser(parameters, {}, Settings("sgd", 0.0, momentum=0.0))
+    for _ in range(16):
+        optimiser.clear()
+        optimiser.set_rate(2.0**-11)  # a bfloat16 near 1 moves by 2^-8 at least
+        trainable.module(torch.ones(1, 4, dtype=torch.bfloat16))[0].sum().backward()
+        optimiser.step(torch.amp.GradScaler("cpu", enabled=False), None)
+    trainable.store()
+    (weight,) = [network.read(v) for v, p in trainable.parameters.items() if p.dim() == 2]
+    np.testing.assert_array_equal(weight.astype(np.float32), np.full((4, 4), 1 - 2.0**-7, np.float32))
+
+
+def test_a_frozen_module_is_refused_with_the_reason(tmp_path):
+    path = save_jit(frozen(trained(perceptron)), tmp_path / "m.pt")
+    case = Case(tmp_path, path)
+    with pytest.raises(InvalidRecipeError, match="constants of its code"):
+        FineTuning(steps=5).heal(case.pruned(), case.context())
 
 
 @pytest.mark.parametrize(

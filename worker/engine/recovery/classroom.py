@@ -7,7 +7,7 @@ import torch
 
 from worker.engine.context import Context
 from worker.engine.data import Dataset
-from worker.engine.errors import NeedsDatasetError
+from worker.engine.errors import InvalidRecipeError, NeedsDatasetError
 from worker.engine.formats.trainable import Trainable
 from worker.engine.learning.batching import Batcher, Rows, Tensors, batcher_for, run
 from worker.engine.learning.objective import Objective
@@ -50,6 +50,8 @@ class Classroom:
 def enter(pruned: Pruned, student: Trainable, teacher: Trainable, size: int, context: Context) -> Classroom:
     """Everything ready, in batches of `size` rows. Raises NeedsDatasetError without data, and what torch
     and the data say of each other."""
+    if not student.parameters:
+        raise InvalidRecipeError("the model has no weights to train: they are constants of its code")
     learning, held_out = rows_of(pruned, context.seed)
     teacher.module.requires_grad_(False)
     batches = batcher_for(student.module, student.input_names, learning, size, context.device)
