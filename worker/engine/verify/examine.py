@@ -15,10 +15,11 @@ from worker.engine.graph.build import constants_in
 from worker.engine.types import Evidence, FileFacts
 from worker.engine.verify.comparison import compare
 from worker.engine.verify.feeds import BATCH, MOST_ROWS, RANDOM_ROWS, Feeds, find_feeds
-from worker.engine.verify.latency import measure_latency
+from worker.engine.verify.latency import SLOWER, measure_latency
 from worker.engine.verify.masked import NAME, check_equal, remark_on, write_masked
 from worker.engine.verify.promises import Promise, check_promises
 from worker.engine.verify.size import measure_size
+from worker.engine.verify.slowness import cause_of
 
 _LATENCY_SECONDS = 3.0
 #: Models with more bytes of weights are run only where something depends on it.
@@ -63,7 +64,7 @@ def examine(examined: Examined, promise: Promise, context: Context) -> Evidence:
         if run is None:
             context.warn(f"The model was {reason}. Structure and every weight of the file were checked.")
             return _evidence(examined, checks, _Measured(None, reason, None, reason, None, reason))
-        measured = _measure(examined, run.runners, run.feeds, context)
+        measured = _measure(examined, run, cause_of(promise), context)
         return _evidence(examined, [*checks, *run.checks], measured)
 
 
@@ -171,23 +172,29 @@ def _require(checks: Sequence[CheckResult]) -> None:
         raise BrokenPromiseError(f"the pruned file failed its own verification: {'; '.join(broken)}"[:2000])
 
 
-def _measure(examined: Examined, runners: tuple[Runner, Runner], feeds: Feeds, context: Context) -> _Measured:
+def _measure(examined: Examined, run: _Run, cause: str, context: Context) -> _Measured:
+    feeds = run.feeds
     if feeds.reason is not None:
         return _Measured(
             agreement_reason=feeds.reason, accuracy_reason=feeds.reason, latency_reason=feeds.reason
         )
     total = RANDOM_ROWS if feeds.data is None else min(MOST_ROWS, feeds.data.rows)
     compared = compare(
-        *runners,
+        *run.runners,
         feeds.batches(MOST_ROWS, BATCH),
         feeds.source,
         seed=feeds.seed if feeds.data is None else None,
         progress=lambda rows: context.progress(min(rows, total), total, "rows"),
     )
     first = next(iter(feeds.batches(1, 1)))
+    latency = measure_latency(
+        *run.runners, first.feeds, batch=first.rows, budget_seconds=_LATENCY_SECONDS, cause=cause
+    )
+    if latency.remark.startswith(SLOWER):
+        context.warn(latency.remark)
     return _Measured(
         agreement=compared.agreement,
         accuracy=compared.accuracy,
         accuracy_reason=compared.accuracy_reason if examined.data is not None else "no data was uploaded",
-        latency=measure_latency(*runners, first.feeds, batch=first.rows, budget_seconds=_LATENCY_SECONDS),
+        latency=latency,
     )

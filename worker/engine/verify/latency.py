@@ -13,6 +13,8 @@ MOST_RUNS, LEAST_RUNS, WARM_UPS = 200, 5, 3
 #: A difference smaller than this share is none.
 NEGLIGIBLE = 0.05
 _WARM_UP_SHARE = 0.2
+#: How the remark begins when the file got slower.
+SLOWER = "Slower"
 
 DENSE_KERNELS = (
     "Zeros alone do not make dense kernels faster: the runtime multiplies by a zero as by any other number. "
@@ -39,11 +41,13 @@ def measure_latency(
     *,
     batch: int,
     budget_seconds: float = 5.0,
+    cause: str = DENSE_KERNELS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LatencyReport:
     """Run both on the same `feeds` (`batch` rows) in turn, after warming up, until the budget is spent.
 
-    At least `LEAST_RUNS` and at most `MOST_RUNS` runs of each are timed; the order changes each time.
+    At least `LEAST_RUNS` and at most `MOST_RUNS` runs of each are timed; the order changes each time. `cause`
+    is told where there is no gain.
     Raises what the runners raise.
     """
     end = clock() + budget_seconds
@@ -62,7 +66,7 @@ def measure_latency(
         before=old,
         after=new,
         speedup=_speedup(old, new),
-        remark=remark(old, new),
+        remark=remark(old, new, cause),
     )
 
 
@@ -92,16 +96,17 @@ def _speedup(before: LatencyFigures, after: LatencyFigures) -> float:
     return before.median_ms / after.median_ms if after.median_ms > 0 else 1.0
 
 
-def remark(before: LatencyFigures, after: LatencyFigures) -> str:
-    """What the figures come to, in words. A difference within the spread of the runs is called none."""
+def remark(before: LatencyFigures, after: LatencyFigures, cause: str = DENSE_KERNELS) -> str:
+    """What the figures come to, in words, and, where that is no gain, the likely `cause`. A difference within
+    the spread of the runs is called none."""
     speedup = _speedup(before, after)
     if abs(speedup - 1) < NEGLIGIBLE:
-        return f"As fast as before. {DENSE_KERNELS}"
+        return f"As fast as before. {cause}"
     if abs(before.median_ms - after.median_ms) < max(_spread(before), _spread(after)):
-        return f"No difference beyond the spread of the runs. {DENSE_KERNELS}"
+        return f"No difference beyond the spread of the runs. {cause}"
     if speedup > 1:
         return f"Faster: a run takes {1 - 1 / speedup:.0%} less time than before."
-    return f"Slower: a run takes {1 / speedup - 1:.0%} more time than before."
+    return f"{SLOWER}: a run takes {1 / speedup - 1:.0%} more time than before. {cause}"
 
 
 def _spread(figures: LatencyFigures) -> float:
