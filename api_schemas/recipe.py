@@ -142,7 +142,7 @@ DEFAULT_PARTS: dict[str, str] = {
     "allocation": "uniform",
     "schedule": "one_shot",
     "apply": "mask",
-    "recovery": "none",
+    "recovery": "auto",
 }
 
 

@@ -1,1 +1,1 @@
-"""The demonstration: train a small network, prune it over HTTP by two methods, show the figures."""
+"""The demonstration: train a small network, prune and heal it over HTTP, show the figures."""

@@ -46,6 +46,14 @@ def write_torchscript(network: DigitNet, path: Path) -> Path:
     return path
 
 
+def write_everything(digits: Digits, path: Path) -> Path:
+    """The images that the network was trained on, and beside them, as `validation/…`, those held out."""
+    training = {"image": digits.images.numpy(), "targets": digits.targets.numpy()}
+    held_out = {"image": digits.held_out_images.numpy(), "targets": digits.held_out_targets.numpy()}
+    np.savez(path, **training, **{f"validation/{name}": array for name, array in held_out.items()})
+    return path
+
+
 def write_held_out(digits: Digits, path: Path) -> Path:
     """Held-out images under the name of the input and their labels as `targets`."""
     np.savez(path, image=digits.held_out_images.numpy(), targets=digits.held_out_targets.numpy())

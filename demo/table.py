@@ -28,10 +28,12 @@ def show(outcomes: Sequence[Outcome]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    grid = Table(title="digits, 90 % of the prunable weights removed, no retraining")
+    grid = Table(
+        title="digits: 90 % of weights zero, as pruned or healed on training images; half of the channels"
+    )
     for name in ("file", "method"):
         grid.add_column(name)
-    for name in ("sparsity", "accuracy", "size", "zstd", "latency"):
+    for name in ("weights gone", "accuracy", "size", "zstd", "latency"):
         grid.add_column(name, justify="right", no_wrap=True)
     for outcome in outcomes:
         grid.add_row(outcome.file, outcome.method, *_figures(outcome.summary))

@@ -60,11 +60,13 @@ def test_the_whole_story(
     shown = capsys.readouterr().out
     for file in ("digits.onnx", "digits.pt"):
         before = tensors(tmp_path / file)["hidden.weight"]
-        for method in ("magnitude", "lookahead"):
+        for method in ("magnitude", "lookahead", "lookahead-healed"):
             after = tensors(tmp_path / f"digits-{method}{Path(file).suffix}")["hidden.weight"]
             assert (after == 0).sum() == before.size - round(before.size * (1 - 0.9))
-    assert shown.count("90.00%") == 4 and "not measured" not in shown
-    assert len(list(tmp_path.glob("*.html"))) == 4
+        smaller = tensors(tmp_path / f"digits-half-the-channels{Path(file).suffix}")["hidden.weight"]
+        assert smaller.size <= 0.3 * before.size
+    assert shown.count("90.00%") == 6 and "not measured" not in shown
+    assert len(list(tmp_path.glob("*.html"))) == 8
 
 
 def test_a_failure_is_loud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ def test_the_curl_session_works_as_pasted(service: Served, tmp_path: Path) -> No
     output = tmp_path / "demo-output"
     output.mkdir()
     files.onnx_file(output).rename(output / "digits.onnx")
-    files.data_file(output).rename(output / "digits-held-out.npz")
+    files.data_file(output).rename(output / "digits.npz")
     assert "http://127.0.0.1:8000" in session()
     script = session().replace("http://127.0.0.1:8000", service.url)
     command = ["bash", "-euo", "pipefail", "-c", script]

@@ -16,7 +16,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def recipe(**request: Any) -> Recipe:
-    """A recipe from its short form; parts by bare name are fine."""
+    """A recipe from its short form; parts by bare name are fine. Nothing heals unless asked to."""
+    request.setdefault("recovery", "none")
     axes = ("criterion", "granularity", "allocation", "schedule", "apply", "recovery")
     spelled = {k: {"name": v} if k in axes and isinstance(v, str) else v for k, v in request.items()}
     return resolve(RecipeRequest.model_validate(spelled), {})

@@ -34,6 +34,7 @@ def small_catalogue() -> Catalogue:
             part("apply", "mask"),
             part("apply", "shrink", granularities=["channel"]),
             part("recovery", "none"),
+            part("recovery", "auto"),
         ],
         presets=[
             PresetInfo(

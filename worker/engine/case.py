@@ -10,6 +10,7 @@ from api_schemas.recipe import Recipe
 from worker.engine import formats
 from worker.engine.context import Context
 from worker.engine.data import Dataset
+from worker.engine.errors import TooFewRowsError
 from worker.engine.formats.base import LoadOptions, Network
 from worker.engine.graph.analysis import Graph
 from worker.engine.planning import Parts, analyse
@@ -36,7 +37,12 @@ def rows_of(parts: Parts, data: Dataset | None, seed: int) -> Rows:
     needs = parts.criterion.requires()
     if not (needs.data or needs.labels or parts.recovery.course(data)):
         return Rows(measured=data)
-    learning, held_out = data.split(HELD_OUT, seed)
+    try:
+        learning, held_out = data.split(HELD_OUT, seed)
+    except TooFewRowsError:
+        if needs.data or needs.labels or parts.recovery.name != "auto":
+            raise
+        return Rows(measured=data)  # nobody asked for healing, so that few rows are no fault
     return Rows(measured=held_out, learning=learning)
 
 
