@@ -13,7 +13,7 @@ from PIL import Image
 from api_schemas.jobs import InputSpec
 from api_schemas.models import TensorInfo
 from tests.engine.data.pictures import png, zipped
-from worker.engine.data import Dataset, load_dataset
+from worker.engine.data import Dataset, image_columns, load_dataset
 from worker.engine.errors import (
     EngineError,
     InvalidDatasetError,
@@ -196,6 +196,37 @@ def test_an_epoch_decodes_what_the_next_reads(tmp_path: Path) -> None:
     for _, batch in batches:
         assert batch.targets is not None
         np.testing.assert_array_equal(batch.feeds["x"][:, :, 0, 0], np.eye(3)[batch.targets])
+
+
+def test_without_room_on_the_disk_images_are_decoded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    path = zipped(tmp_path / "d", coloured())
+    expected = first(load_dataset(path, [NCHW]))[0]
+    dataset = load_dataset(path, [NCHW])
+    monkeypatch.setattr("os.pwrite", full)
+    for _ in range(2):
+        np.testing.assert_array_equal(first(dataset)[0], expected)
+
+
+def test_large_images_are_decoded_by_several_threads_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (9, 80, 90, 3), np.uint8)
+    path = zipped(tmp_path / "d", {f"{'ab'[row % 2]}/{row}.png": png(noise[row]) for row in range(9)})
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(image_columns, "_threads", lambda threads=threads: threads)
+        found.append(first(load_dataset(path, [NCHW]))[0])
+    np.testing.assert_array_equal(*found)
+    broken = zipped(
+        tmp_path / "e", {"a/1.png": png(noise[0]), "a/2.png": png(noise[1])[:9000], "b/1.png": png(1)}
+    )
+    with pytest.raises(InvalidDatasetError, match=r"a/2\.png"):
+        first(load_dataset(broken, [NCHW]))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Images of a zip as arrays: decoded batch by batch, each only once where the pixels fit on the disk."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -10,10 +12,15 @@ from worker.engine.data.byte_files import ByteFile
 from worker.engine.data.members import Archive, Member
 from worker.engine.data.pictures import Fit, pixels_of
 from worker.engine.data.sources import Index, Source, Stored
+from worker.engine.errors import TooLargeError
 from worker.engine.types import Array
 
 #: Decoded pixels up to this many bytes are kept in a scratch file for the next epoch.
 _KEPT_BYTES: Final = 4 * 2**30
+#: Images decoded at once, and the mean size of a file from which on threads are worth their start.
+_AT_ONCE: Final = 64
+_MOST_THREADS: Final = 4
+_LARGE_BYTES: Final = 8 * 2**10
 
 
 @final
@@ -22,6 +29,7 @@ class Pixels(Source):
 
     def __init__(self, archive: Archive, members: Sequence[Member], fit: Fit) -> None:
         self._archive, self._members, self._fit = archive, members, fit
+        self._large = sum(member.packed for member in members) > _LARGE_BYTES * len(members)
         self._kept: _Kept | None = None
         if len(members) * int(np.prod(fit.shape)) <= _KEPT_BYTES:
             self._kept = _Kept(len(members), fit.shape)
@@ -32,16 +40,35 @@ class Pixels(Source):
         if self._kept is None:
             return self._decoded(rows)
         missing = rows[~self._kept.done[rows]]
-        for row in missing:
-            self._kept.put(int(row), self._decoded(np.array([row])))
+        for start in range(0, len(missing), _AT_ONCE):
+            some = missing[start : start + _AT_ONCE]
+            try:
+                self._kept.put(some, self._decoded(some))
+            except TooLargeError:  # the disk is full: decode anew whenever asked
+                self._kept = None
+                return self._decoded(rows)
         return self._kept.take(rows)
 
     def _decoded(self, rows: Array) -> Array:
         found = np.empty((len(rows), *self._fit.shape), np.uint8)
-        for place, row in enumerate(rows):
-            member = self._members[row]
+
+        def decode(place: int) -> None:
+            member = self._members[rows[place]]
             found[place] = pixels_of(self._archive.read(member), member.name, self._fit)
+
+        threads = _threads() if self._large and len(rows) > 1 else 1
+        if threads == 1:
+            for place in range(len(rows)):
+                decode(place)
+            return found
+        with ThreadPoolExecutor(threads) as pool:  # Pillow decodes without holding the interpreter
+            for _ in pool.map(decode, range(len(rows))):
+                pass
         return found
+
+
+def _threads() -> int:
+    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
 @final
@@ -54,9 +81,10 @@ class _Kept:
         self._row_bytes = int(np.prod(shape))
         self._stored = Stored(self._file, np.dtype(np.uint8), (rows, *shape))
 
-    def put(self, row: int, pixels: Array) -> None:
-        self._file.write(pixels.tobytes(), row * self._row_bytes)
-        self.done[row] = True
+    def put(self, rows: Array, pixels: Array) -> None:
+        for row, one in zip(rows, pixels, strict=True):
+            self._file.write(one.tobytes(), int(row) * self._row_bytes)
+            self.done[row] = True
 
     def take(self, rows: Array) -> Array:
         return self._stored.take(rows)
