@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from api_schemas.models import ModelFormat
 from worker.engine.graph.channels import ChannelMap, Floats, Ints, scaled
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.surgery import Edit, Operation, SetAttribute, surgery
@@ -46,16 +47,17 @@ def batch_norm(node: ir.Node, trace: Trace) -> None:
 def group_norm(node: ir.Node, trace: Trace) -> None:
     """γ counts (per group in opset 18); the statistics mix the channels of a group, which goes as a whole."""
     channels, groups = trace.channels(node.inputs[0]), attribute(node, "num_groups", 1)
-    if isinstance(channels, ChannelMap):
-        if channels.axes == (1,) and channels.sizes[0] % groups == 0:
-            _together(trace, channels, np.arange(channels.sizes[0]).reshape(groups, -1))
-        else:
-            trace.freeze(channels, "GroupNormalization mixes them")
+    if isinstance(channels, ChannelMap) and channels.axes == (1,) and channels.sizes[0] % groups == 0:
+        _together(node, trace, channels, np.arange(channels.sizes[0]).reshape(groups, -1))
+    else:
+        trace.freeze(channels, "GroupNormalization mixes them")
     _scale_by(node, trace, _vector(trace, node.inputs[1]), 1)
 
 
-def _together(trace: Trace, channels: ChannelMap, rows: Ints) -> None:
-    """The flat indices of every row stay or go together."""
+def _together(node: ir.Node, trace: Trace, channels: ChannelMap, rows: Ints) -> None:
+    """The flat indices of every row stay or go together. Code of TorchScript counts groups in other ways."""
+    if rows.shape[1] > 1 and trace.format is not ModelFormat.ONNX:
+        trace.freeze(channels, f"{node.op_type} mixes them")
     trace.tie(channels, np.broadcast_to(rows[:, :1], rows.shape), channels, rows)
 
 
@@ -67,7 +69,8 @@ def channel_norm(node: ir.Node, trace: Trace) -> None:
     if isinstance(channels, ChannelMap) and 1 in channels.axes:
         grid = np.arange(int(np.prod(channels.sizes))).reshape(channels.sizes)
         place = channels.axes.index(1)
-        _together(trace, channels, np.moveaxis(grid, place, 0).reshape(channels.sizes[place], -1))
+        rows = np.moveaxis(grid, place, 0).reshape(channels.sizes[place], -1)
+        _together(node, trace, channels, rows)
     elif isinstance(channels, ChannelMap):
         trace.freeze(channels, f"{node.op_type} takes its statistics over them")
     _scale_by(node, trace, _vector(trace, node.inputs[1]), 1)
