@@ -70,6 +70,23 @@ class GraphModule(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Outputs in order. Floating inputs are taken in whatever floating type the module computes in."""
+        frame, given = self._begin(inputs)
+        watch = self._watch(frame) if self._watches else None
+        plan = self._short if watch is None else self._plan
+        outputs = plan.call(frame, watch, *given)
+        device = self._mode.device
+        self._show(watch)
+        return tuple(one.tensor(device) if isinstance(one, Sizes) else one for one in outputs)
+
+    def reach(self, *inputs: Tensor) -> None:
+        """Run as `forward` does, but no further than the values that are watched, and give nothing."""
+        frame, given = self._begin(inputs)
+        watch = self._watch(frame)
+        self._plan.upto(frozenset(watch)).call(frame, watch, *given)
+        self._show(watch)
+
+    def _begin(self, inputs: tuple[Tensor, ...]) -> tuple[list[Any], list[Tensor]]:
+        """A frame with the stored tensors in it, and the inputs in the types that are computed in."""
         frame = self._frame.copy()
         for place, name in self._stored:
             frame[place] = getattr(self, name)
@@ -77,14 +94,12 @@ class GraphModule(nn.Module):
             one if dtype is None else one.to(dtype)
             for one, dtype in zip(inputs, self._input_types, strict=True)
         ]
-        watch = self._watch(frame) if self._watches else None
-        plan = self._short if watch is None else self._plan
-        outputs = plan.call(frame, watch, *given)
-        device = self._mode.device
+        return frame, given
+
+    def _show(self, watch: Watch | None) -> None:
         if watch is not None:
             for filled in self._watches:
                 filled.update({place: watch[place] for place in filled})
-        return tuple(one.tensor(device) if isinstance(one, Sizes) else one for one in outputs)
 
     def _watch(self, frame: list[Any]) -> Watch:
         """What is to be seen; stored tensors are there before the first step."""

@@ -84,6 +84,23 @@ class Plan:
             step.run(frame, watch)
         return tuple(frame[place] for place in self.outputs)
 
+    def upto(self, places: frozenset[int]) -> "Plan":
+        """The plan without outputs, and without the steps after the last that makes one of these places.
+        Where a body makes one, all steps stay."""
+        makers = {place: number for number, step in enumerate(self.steps) for place in step.results}
+        bodies = {place for step in self.steps for body in step.bodies.values() for place in body.made()}
+        last = (
+            len(self.steps)
+            if places & bodies
+            else max((makers.get(one, -1) for one in places), default=-1) + 1
+        )
+        return replace(self, outputs=(), steps=self.steps[:last])
+
+    def made(self) -> frozenset[int]:
+        """Places that its steps fill, those of their bodies included."""
+        inner = (body.made() for step in self.steps for body in step.bodies.values())
+        return frozenset(place for step in self.steps for place in step.results).union(*inner)
+
     def reads(self) -> frozenset[int]:
         """Places that are read before anything here fills them: what is around a body."""
         filled, read = set(self.inputs), set()

@@ -5,6 +5,7 @@ asked, a random part of them is looked at, the same in every network that is run
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -80,7 +81,7 @@ class Observed:
         """Every call of a pass with what these values of the structure were in it."""
         with self.module.watching(dict.fromkeys(values)) as seen:
             for call in self.passes:
-                run_quietly(self.module, call)
+                reach_quietly(self.module, call)
                 yield call, seen
 
     @property
@@ -100,13 +101,25 @@ def observed(
 
 def run_quietly(module: GraphModule, call: Call) -> Tensors:
     """One call without gradients. Raises ModelNotRunnableError when torch fails."""
+    with _quietly():
+        outputs: Tensors = module(*call.inputs)
+    return outputs
+
+
+def reach_quietly(module: GraphModule, call: Call) -> None:
+    """The same, as far as the values that are watched."""
+    with _quietly():
+        module.reach(*call.inputs)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
     try:
         with torch.no_grad():
-            outputs: Tensors = module(*call.inputs)
+            yield
     except RuntimeError as error:
         raise_if_memory(error)
         raise ModelNotRunnableError(f"torch fails on the model: {str(error)[:200]}") from error
-    return outputs
 
 
 def column_spreads(seen: Observed, unfoldings: Sequence[Unfolding]) -> list[Spread]:
@@ -172,7 +185,7 @@ def paired(
     rows of it."""
     with teacher.watching(dict.fromkeys(one.value for one in taught)) as made:
         for call, values in student.values([one.item.data for one in taught]):
-            run_quietly(teacher, call)
+            reach_quietly(teacher, call)
             for one in taught:
                 data = values[one.item.data]
                 positions = student.passes.positions(call, one.item.positions(data), rows)
