@@ -182,10 +182,11 @@ def by_onnxruntime(model: ModelProto) -> Run:
 
 def _ort_value(array: Array) -> onnxruntime.OrtValue:
     """An input; of a type that numpy borrows from ml_dtypes by its bits."""
+    array = np.array(array, order="C")
     if _own(array.dtype):
         return onnxruntime.OrtValue.ortvalue_from_numpy(array)
     code = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+    bits = array.view(f"u{array.dtype.itemsize}")
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, code)
 
 

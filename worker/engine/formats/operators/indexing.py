@@ -115,15 +115,15 @@ def tensor_scatter(call: Call, cache: Tensor, update: Tensor, starts: Tensor | N
     return cache.scatter(axis, places.reshape(shape).expand(update.shape), update)
 
 
-@operator("OneHot", since=9)
-def one_hot(call: Call, indices: Tensor, depth: Tensor, values: Tensor) -> Tensor:
+@operator("OneHot", since=9, sizes=True)
+def one_hot(call: Call, places: Value, depth: Value, values: Value) -> Tensor:
     """A new axis that is `on` at the index and `off` elsewhere; all `off` for an index out of range."""
-    length = call.int_of(depth.long())
+    indices, length = call.tensor_of(places), int(call.int_of(depth))
     axis = call.int("axis", -1) % (indices.dim() + 1)
     shape = [1] * (indices.dim() + 1)
     shape[axis] = length
     steps = torch.arange(length, device=indices.device).reshape(shape)
-    off, on = values.unbind(0)
+    off, on = call.tensor_of(values).unbind(0)
     return torch.where(_counted(indices, length).unsqueeze(axis) == steps, on, off)
 
 
@@ -174,11 +174,11 @@ def unique(call: Call, inputs: Tensor) -> tuple[Tensor, ...]:
     return (data.index_select(axis, first), first, inverse, counts)[: call.outputs]
 
 
-@operator("Trilu", since=14)
-def trilu(call: Call, inputs: Tensor, diagonal: Tensor | None = None) -> Tensor:
+@operator("Trilu", since=14, sizes=True)
+def trilu(call: Call, inputs: Value, diagonal: Value = None) -> Tensor:
     """The upper or lower triangle of each matrix, zeros elsewhere."""
-    offset = 0 if diagonal is None else call.int_of(diagonal)
-    return inputs.triu(offset) if call.int("upper", 1) else inputs.tril(offset)
+    offset, data = 0 if diagonal is None else call.int_of(diagonal), call.tensor_of(inputs)
+    return data.triu(offset) if call.int("upper", 1) else data.tril(offset)
 
 
 @operator("ReverseSequence", since=10)

@@ -69,11 +69,11 @@ def dropout_7(call: Call, x: Tensor) -> tuple[Tensor, ...]:
     return (x, kept)[: call.outputs]
 
 
-@operator("Dropout", since=12, sizes=True)
+@operator("Dropout", since=12, floats=True)
 def dropout(call: Call, x: Value, ratio: Value = None, training: Value = None) -> tuple[Tensor, ...]:
     """In training mode elements are zeroed by chance and the others scaled up; else the input as it is."""
     data = call.tensor_of(x)
-    share = 0.5 if ratio is None else call.tensor_of(ratio).detach().item()
+    share = 0.5 if ratio is None else call.floats_of(ratio)[0]
     if training is None or not call.int_of(training) or share == 0:
         return (data, torch.ones_like(data, dtype=torch.bool))[: call.outputs]
     kept = torch.rand_like(data) >= share

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.engine.formats.operators.call import Call
+from worker.engine.formats.operators.call import Call, Value
 from worker.engine.formats.operators.registry import operator
 
 #: ONNX's modes (opset 16 and since 20) as torch calls them.
@@ -30,10 +30,11 @@ def grid_sample(call: Call, inputs: Tensor, grid: Tensor) -> Tensor:
     )
 
 
-@operator("AffineGrid", since=20)
-def affine_grid(call: Call, theta: Tensor, size: Tensor) -> Tensor:
+@operator("AffineGrid", since=20, sizes=True)
+def affine_grid(call: Call, theta: Value, size: Value) -> Tensor:
     """The places that an affine map gives to each place of an image."""
-    return functional.affine_grid(theta, list(call.ints_of(size)), bool(call.int("align_corners", 0)))
+    maps, shape = call.tensor_of(theta), list(call.ints_of(size))
+    return functional.affine_grid(maps, shape, bool(call.int("align_corners", 0)))
 
 
 @operator("RoiAlign", since=10)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from worker.engine.formats.operators.call import Call
+from worker.engine.formats.operators.call import Call, Value
 from worker.engine.formats.operators.registry import operator
 
 
@@ -14,19 +14,19 @@ def _complex(parts: Tensor) -> Tensor:
     return parts.squeeze(-1) if parts.shape[-1] == 1 else torch.view_as_complex(parts.contiguous())
 
 
-@operator("DFT", since=17)
-def dft_17(call: Call, x: Tensor, length: Tensor | None = None) -> Tensor:
+@operator("DFT", since=17, sizes=True)
+def dft_17(call: Call, x: Value, length: Value = None) -> Tensor:
     """The discrete Fourier transform while its axis was an attribute."""
-    return _dft(call, x, length, call.int("axis", 1))
+    return _dft(call, call.tensor_of(x), length, call.int("axis", 1))
 
 
-@operator("DFT", since=20)
-def dft(call: Call, x: Tensor, length: Tensor | None = None, axis: Tensor | None = None) -> Tensor:
+@operator("DFT", since=20, sizes=True)
+def dft(call: Call, x: Value, length: Value = None, axis: Value = None) -> Tensor:
     """The discrete Fourier transform along an axis."""
-    return _dft(call, x, length, -2 if axis is None else call.int_of(axis))
+    return _dft(call, call.tensor_of(x), length, -2 if axis is None else call.int_of(axis))
 
 
-def _dft(call: Call, x: Tensor, length: Tensor | None, axis: int) -> Tensor:
+def _dft(call: Call, x: Tensor, length: Value, axis: int) -> Tensor:
     signal, place = _complex(x), axis % x.dim()
     size = None if length is None else call.int_of(length)
     onesided, inverse = call.int("onesided", 0), call.int("inverse", 0)
@@ -46,40 +46,39 @@ def _transformed(signal: Tensor, size: int | None, axis: int, onesided: int) -> 
     return found.narrow(axis, 0, found.shape[axis] // 2 + 1) if onesided else found
 
 
-@operator("STFT", since=17)
-def stft(
-    call: Call, signal: Tensor, step: Tensor, window: Tensor | None = None, length: Tensor | None = None
-) -> Tensor:
+@operator("STFT", since=17, sizes=True)
+def stft(call: Call, signal: Value, step: Value, window: Value = None, length: Value = None) -> Tensor:
     """The Fourier transform of overlapping frames, each weighted by the window."""
-    samples = _complex(signal)
-    size = samples.shape[1] if window is None else window.shape[0]
+    samples = _complex(call.tensor_of(signal))
+    weights = None if window is None else call.tensor_of(window)
+    size = samples.shape[1] if weights is None else weights.shape[0]
     if length is not None:
         size = call.int_of(length)
     frames = samples.unfold(1, size, call.int_of(step))
-    if window is not None:
-        frames = frames * window
+    if weights is not None:
+        frames = frames * weights
     return torch.view_as_real(_transformed(frames, None, 2, call.int("onesided", 1)))
 
 
-@operator("HannWindow", since=17)
-def hann_window(call: Call, size: Tensor) -> Tensor:
+@operator("HannWindow", since=17, sizes=True)
+def hann_window(call: Call, size: Value) -> Tensor:
     """`0.5 - 0.5 cos`."""
     return _window(call, size, (0.5, 0.5))
 
 
-@operator("HammingWindow", since=17)
-def hamming_window(call: Call, size: Tensor) -> Tensor:
+@operator("HammingWindow", since=17, sizes=True)
+def hamming_window(call: Call, size: Value) -> Tensor:
     """`25/46 - 21/46 cos`."""
     return _window(call, size, (25 / 46, 21 / 46))
 
 
-@operator("BlackmanWindow", since=17)
-def blackman_window(call: Call, size: Tensor) -> Tensor:
+@operator("BlackmanWindow", since=17, sizes=True)
+def blackman_window(call: Call, size: Value) -> Tensor:
     """`0.42 - 0.5 cos + 0.08 cos` of the doubled angle."""
     return _window(call, size, (0.42, 0.5, 0.08))
 
 
-def _window(call: Call, size: Tensor, terms: tuple[float, ...]) -> Tensor:
+def _window(call: Call, size: Value, terms: tuple[float, ...]) -> Tensor:
     """Cosines of multiples of the angle with alternating signs, over a period or from end to end."""
     length = call.int_of(size)
     period = length if call.int("periodic", 1) else max(length - 1, 1)
