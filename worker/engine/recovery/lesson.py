@@ -1,7 +1,7 @@
 """What closed-form recoveries work with: the pruned network and the upload side by side, in torch, on the
 same rows; what is learnt is written to the file's tensors and to the module at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self, final
 
 import numpy as np
@@ -13,12 +13,15 @@ from worker.engine.data import Dataset
 from worker.engine.errors import NeedsDatasetError
 from worker.engine.formats.base import Array, Network
 from worker.engine.formats.graph_module import GraphModule, graph_module
-from worker.engine.learning.activations import Observed, Passes, observed, run_quietly
+from worker.engine.learning.activations import Call, Observed, Passes, observed, run_quietly
+from worker.engine.learning.batching import Tensors
 from worker.engine.recovery.base import Pruned
 
 #: Share of the rows that is held out when nobody has held out any.
 _HELD_OUT = 0.2
 _SHOWN = 5
+#: Numbers in the teacher's answers up to which they are kept.
+_KEPT = 2**24
 _FLOATS = (np.float32, np.float64)
 
 
@@ -33,6 +36,7 @@ class Lesson:
         self._names = {value.name: value for value in values if value.name}
         self._before: dict[ir.Value, Array] = {}
         self._distance: float | None = None
+        self._expected: list[Tensors] | None = None
         self._skipped: dict[str, str] = {}
 
     @classmethod
@@ -82,9 +86,24 @@ class Lesson:
         """How far the student's outputs lie from the teacher's on the rows held out: one less the share of
         equal answers where outputs are scores of classes, then the error relative to the teacher's spread."""
         meter = _Distance()
-        for call in self._held_out:
-            meter.add(run_quietly(self.teacher, call), run_quietly(self.student.module, call))
+        for call, expected in self._answers():
+            meter.add(expected, run_quietly(self.student.module, call))
         return meter.total
+
+    def _answers(self) -> Iterator[tuple[Call, Tensors]]:
+        """The teacher's outputs for the rows held out, kept where they are not too many: it never changes."""
+        if self._expected is not None:
+            yield from zip(self._held_out, self._expected, strict=True)
+            return
+        gathered: list[Tensors] = []
+        for call in self._held_out:
+            outputs = run_quietly(self.teacher, call)
+            yield call, outputs
+            for_each = sum(one.numel() for one in outputs) / max(1, call.rows)
+            if for_each * self._held_out.batcher.data.rows <= _KEPT:
+                gathered.append(outputs)
+        if gathered:
+            self._expected = gathered
 
     def skip(self, name: str, reason: str) -> None:
         """Note that a layer is left as it is."""
