@@ -82,6 +82,8 @@ def _transposed_pads(
     )
     totals = tuple(one - target for one, target in zip(full, targets, strict=True))
     begins, ends = split_padding(tuple(max(0, one) for one in totals), upper=automatic == "SAME_UPPER")
+    if not wanted:
+        return begins, ends
     # An output larger than the input reaches is filled up at the end.
     return begins, tuple(end + min(0, total) for end, total in zip(ends, totals, strict=True))
 

@@ -10,6 +10,9 @@ from worker.engine.formats.operators.call import Call, Value
 from worker.engine.formats.operators.registry import operator
 from worker.engine.formats.operators.sizes import Sizes
 
+#: Further than any axis is long.
+_FAR = 2**48
+
 
 @operator("Identity", sizes=True)
 def identity(call: Call, x: Value) -> Value:
@@ -155,17 +158,24 @@ def _sliced(
     index: list[Any] = [slice(None)] * tensor.dim()
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step > 0:
-            index[axis] = slice(start, end, step)
+            index[axis] = slice(_bounded(start), _bounded(end), _bounded(step))
         else:
-            tensor, index[axis] = _backwards(tensor, axis, slice(start, end, step))
+            tensor, index[axis] = _backwards(tensor, axis, start, end, step)
     return tensor[tuple(index)]
 
 
-def _backwards(x: Tensor, axis: int, along: slice) -> tuple[Tensor, slice]:
-    """The axis turned round and the slice that reads it forwards."""
+def _bounded(place: int) -> int:
+    """Files write the largest integers for "to the end", of which torch warns."""
+    return max(-_FAR, min(place, _FAR)) if isinstance(place, int) else place
+
+
+def _backwards(x: Tensor, axis: int, start: int, end: int, step: int) -> tuple[Tensor, slice]:
+    """The axis turned round and the slice that reads it forwards. Unlike in Python, a start before the first
+    element is the first."""
     size = x.shape[axis]
-    start, end, step = along.indices(size)
-    return x.flip(axis), slice(size - 1 - start, size - 1 - end, -step)
+    first = min(max(start + size if start < 0 else start, 0), size - 1)
+    last = min(max(end + size if end < 0 else end, -1), size - 1)
+    return x.flip(axis), slice(size - 1 - first, size - 1 - last, _bounded(-step))
 
 
 @operator("Expand", since=8, sizes=True)

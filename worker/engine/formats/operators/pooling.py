@@ -17,13 +17,13 @@ _SUMS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 def _window(call: Call, x: Tensor) -> Window:
     if x.dim() - 2 not in _MAXIMA:
         raise InvalidRecipeError(f"torch pools one to three spatial axes, {call.name!r} has {x.dim() - 2}")
-    return window(call, x.shape[2:], call.ints("kernel_shape"))
+    return window(call, x.shape[2:], call.ints("kernel_shape"), crop=True)
 
 
 def _simple(geometry: Window) -> bool:
     """Whether torch's own pooling takes the padding."""
     halves = all(2 * pad <= kernel for pad, kernel in zip(geometry.begins, geometry.kernel, strict=True))
-    return geometry.symmetric and halves
+    return geometry.symmetric and halves and min(geometry.begins) >= 0
 
 
 def _padded(call: Call, x: Tensor, geometry: Window, value: float) -> Tensor:

@@ -51,8 +51,12 @@ class Window:
         return tuple(over)
 
 
-def window(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> Window:
-    """The window of a call over an input of these spatial sizes."""
+def window(call: Call, sizes: Sequence[int], kernel: Sequence[int], *, crop: bool = False) -> Window:
+    """The window of a call over an input of these spatial sizes.
+
+    Where strides are longer than the window, "same" padding is negative: with `crop` it stays so, as ONNX
+    Runtime has it in pooling and not in convolution.
+    """
     rank = len(kernel)
     strides = call.ints("strides") or (1,) * rank
     dilations = call.ints("dilations") or (1,) * rank
@@ -63,7 +67,7 @@ def window(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> Window:
         begins = ends = (0,) * rank
     elif automatic in ("SAME_UPPER", "SAME_LOWER"):
         totals = tuple(
-            max(0, (-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size)
+            max(-stride if crop else 0, (-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size)
             for size, stride, k, dilation in zip(sizes, strides, kernel, dilations, strict=True)
         )
         begins, ends = split_padding(totals, upper=automatic == "SAME_UPPER")
@@ -72,5 +76,5 @@ def window(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> Window:
 
 def split_padding(totals: tuple[int, ...], *, upper: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Padding before and after; the odd one goes to the end with `upper`."""
-    small, large = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
-    return (small, large) if upper else (large, small)
+    before = tuple(int((total if upper else total + 1) / 2) for total in totals)
+    return before, tuple(total - first for total, first in zip(totals, before, strict=True))
