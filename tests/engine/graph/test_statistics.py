@@ -30,15 +30,18 @@ def _no_stopwatch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def layer_norm(x: Array) -> Array:
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + EPSILON)
+    found: Array = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + EPSILON)
+    return found
 
 
 def rms_norm(x: Array) -> Array:
-    return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + EPSILON)
+    found: Array = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + EPSILON)
+    return found
 
 
 def unit_norm(x: Array) -> Array:
-    return x / np.sqrt(np.square(x).sum(-1, keepdims=True))
+    found: Array = x / np.sqrt(np.square(x).sum(-1, keepdims=True))
+    return found
 
 
 _WRITTEN_OUT = """

@@ -31,8 +31,8 @@ _HEAD, _FEATURE = 1, 3
 @rule("Attention")
 def attention(node: ir.Node, trace: Trace) -> None:
     """Features of query and key meet one to one in every head; those of the value pass to the result."""
-    for value in node.outputs:
-        trace.put(value, Boundary("an attention"))
+    for result in node.outputs:
+        trace.put(result, Boundary("an attention"))
     sides = [_by_head(node, trace, index) for index in range(3)]
     query, key, value = sides
     whole = [side for side in sides if side is not None]
@@ -44,15 +44,15 @@ def attention(node: ir.Node, trace: Trace) -> None:
     if trace.heads:
         for side in whole:
             _alike(trace, side, np.arange(math.prod(side.sizes)).reshape(side.sizes))
-        result = _heads_meet(trace, query, key, value, times)
+        found = _heads_meet(trace, query, key, value, times)
     else:
         for side in whole:
             _alike(trace, side, np.arange(math.prod(side.sizes)).reshape(side.sizes).T)
         trace.tie(query, np.arange(query.sizes[1]), key, np.arange(key.sizes[1]))
         axis = len(trace.shape(node.inputs[0]) or ()) - 1
         trace.findings.summed += [Summed(node, 0, (axis,)), Summed(node, 1, (axis,))]
-        result = _repeated(value, times)
-    trace.put(node.outputs[0], _as_stored(result, trace.shape(node.outputs[0])))
+        found = _repeated(value, times)
+    trace.put(node.outputs[0], _as_stored(found, trace.shape(node.outputs[0])))
 
 
 def _by_head(node: ir.Node, trace: Trace, index: int) -> ChannelMap | None:
@@ -64,8 +64,8 @@ def _by_head(node: ir.Node, trace: Trace, index: int) -> ChannelMap | None:
     if len(shape) == 3 and heads and channels.axes == (2,) and channels.sizes[0] % heads == 0:
         sizes = (heads, channels.sizes[0] // heads)
         return mapped(channels, Reshaped(sizes), (_HEAD, _FEATURE), sizes)
-    sizes = tuple(int(shape[axis] or 0) for axis in (_HEAD, _FEATURE)) if len(shape) == 4 else ()
-    return channels if channels.axes == (_HEAD, _FEATURE) and channels.sizes == sizes else None
+    own = [shape[axis] for axis in (_HEAD, _FEATURE)] if len(shape) == 4 else []
+    return channels if channels.axes == (_HEAD, _FEATURE) and list(channels.sizes) == own else None
 
 
 def _as_stored(channels: ChannelMap, shape: tuple[int | None, ...] | None) -> Channels:
