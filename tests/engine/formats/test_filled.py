@@ -51,7 +51,8 @@ def test_channels_leave_and_the_weights_stay_a_shape_and_a_number(name: str, tmp
     before = sum(layer.parameters for layer in report.layers)
     assert sum(layer.parameters - layer.zeros_after for layer in report.layers) < 0.6 * before
     assert not any(node.op_type == "Constant" for node in model.graph.node)
-    assert model.ByteSize() <= (LIGHT / f"{name}.onnx").stat().st_size
+    # Indices of channel shuffles come in; weights, of megabytes, must not.
+    assert model.ByteSize() < 1.2 * (LIGHT / f"{name}.onnx").stat().st_size
 
 
 @pytest.mark.parametrize("name", ["light_squeezenet", "light_shufflenet"])

@@ -35,7 +35,17 @@ def rewrite(model: ModelProto, structure: ir.Model, edits: Sequence[Edit]) -> No
         if len(new) == 1:
             _take_name(model.graph, new[0], name)
     gather_around(model.graph, nodes, [edit for edit in edits if isinstance(edit, Narrow | Widen)])
+    if model.ir_version < _FREE_INITIALIZERS:
+        _list_initializers(model.graph)
     del model.graph.value_info[:]
+
+
+def _list_initializers(graph: GraphProto) -> None:
+    """Name new tensors among the inputs, where those that were there are."""
+    listed = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if tensor.name not in listed:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
 
 
 def _readers(graph: GraphProto) -> Counter[str]:
@@ -140,9 +150,6 @@ def _add(model: ModelProto, like: str, array: Array) -> str:
     number = next(i for i in range(1, len(taken) + 2) if f"{like}.kept{i}" not in taken)
     tensor = _tensor(f"{like}.kept{number}", array)
     model.graph.initializer.append(tensor)
-    if model.ir_version < _FREE_INITIALIZERS:
-        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(array.shape))
-        model.graph.input.append(info)
     return tensor.name
 
 

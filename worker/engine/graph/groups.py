@@ -70,6 +70,9 @@ def _coupled(graph: Graph) -> Coupling:
 
 def _bind_layer(cells: Cells, layer: Layer, frozen: str | None) -> None:
     """One weight used several times has one set of outputs and one of inputs."""
+    if any(not use.view.same_as(layer.view) for use in layer.uses):
+        _freeze_around(cells, layer, f"{layer.name} is shared by operators that read it in different layouts")
+        return
     sources = [use.source for use in layer.uses if use.source is not None]
     for source in sources:
         start, first = cells.of(source), cells.of(sources[0])
@@ -90,6 +93,17 @@ def _bind_layer(cells: Cells, layer: Layer, frozen: str | None) -> None:
         if len(known) < len(maps):
             for term in cells.at(channels):
                 cells.freeze(term, f"{layer.name} is shared, and also reads channels that are not followed")
+
+
+def _freeze_around(cells: Cells, layer: Layer, reason: str) -> None:
+    """Keep everything that the layer's uses read and make."""
+    for use in layer.uses:
+        if use.source is not None:
+            start = cells.of(use.source)
+            cells.freeze(np.arange(start, start + use.source.units), reason)
+        if isinstance(use.incoming, ChannelMap):
+            for term in cells.at(use.incoming):
+                cells.freeze(term, reason)
 
 
 def _bind_map(cells: Cells, channels: ChannelMap) -> Ints:
