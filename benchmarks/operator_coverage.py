@@ -17,7 +17,7 @@ import torch
 from benchmarks.output import markdown, note, parser, save, say
 from tests.engine.formats.conformance.gradients import Key, Sample, checked, keys, samples
 from tests.engine.formats.conformance.judged import Judged, families, judged
-from tests.engine.formats.conformance.scope import EXCLUSIONS, FAILING, FAILING_BOTH, excluded
+from tests.engine.formats.conformance.scope import EITHER_WAY, EXCLUSIONS, FAILING, FAILING_BOTH, excluded
 from tests.engine.formats.conformance.suite import by_onnxruntime, cases, outcome
 from worker.engine.formats.operators.registry import covered, find
 
@@ -139,8 +139,8 @@ def _left_out() -> list[tuple[str, int, int]]:
 
 
 def _reason(one: Judged) -> str:
-    name = one.case.name
-    return FAILING.get(name) or FAILING_BOTH.get(name) or one.torch or ""
+    written = EITHER_WAY | FAILING | FAILING_BOTH
+    return written.get(one.case.name) or one.torch or ""
 
 
 def arguments() -> argparse.Namespace:
