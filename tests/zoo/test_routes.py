@@ -19,7 +19,6 @@ from worker.engine.verify import examine
 #: The operator or reason that a refusal has to name, for graphs in which no channel may go.
 REFUSED = {
     "bilinear": "no matrix product",
-    "broadcast_channel": "different axes",
     "channel_maximum": "ArgMax",
     "channel_softmax": "Softmax",
     "channel_top": "TopK",
@@ -32,7 +31,6 @@ REFUSED = {
     "lstm_states": "output of the model",
     "pool_indices": "MaxUnpool",
     "quantised_weights": "quantised weights",
-    "reduce_over_channels": "different axes",
     "running_sum": "CumSum",
     "scan_body": "Scan",
     "sequence": "SplitToSequence",

@@ -153,7 +153,9 @@ def _part(
             return channels
         if is_stored(channels) and set(channels.axes) < set(main.axes):
             return None if trace.heads else spread(channels, main.axes, main.sizes)
-        if not is_stored(channels):
+        if all(size == 1 for size in channels.sizes):
+            trace.read(value, "one channel that meets many")
+        elif not is_stored(channels):
             return Boundary("branches join with channels on different axes")
     shape, result = trace.shape(value), trace.shape(node.outputs[0])
     if shape is None or result is None:
