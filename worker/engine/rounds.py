@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from api_schemas.jobs import Stage
-from api_schemas.report import CheckResult
+from api_schemas.report import CheckResult, RecoveryReport
 from worker.engine import formats
 from worker.engine.apply.mask import Mask
 from worker.engine.case import Case
@@ -36,6 +36,7 @@ class Carried:
 
 def carry_out(case: Case, network: Network, graph: Graph, goal: Goal) -> Carried:
     """Reach the goal in as many rounds as the schedule has. `network` is written to."""
+    case.context.healed.clear()  # of a goal that was tried before and given up
     *earlier, last = case.parts.schedule.steps(goal)
     before, done = NOTHING, _resumed(case, network)
     for number, step in enumerate(earlier, 1):
@@ -66,7 +67,8 @@ def _keep(case: Case, network: Network, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="round-", dir=case.context.scratch) as folder:
         path = Path(folder) / f"network{network.suffix}"
         network.save(path)
-        case.context.checkpoints.save({"rounds": rounds}, {path.name: path}, forced=True)
+        told = [report.model_dump(mode="json") for report in case.context.healed]
+        case.context.checkpoints.save({"rounds": rounds, "healed": told}, {path.name: path}, forced=True)
 
 
 def _resumed(case: Case, network: Network) -> int:
@@ -80,6 +82,7 @@ def _resumed(case: Case, network: Network) -> int:
         array = left.read(theirs)
         if network.writable(mine) and array.tobytes() != network.read(mine).tobytes():
             network.write(mine, array)
+    case.context.healed[:] = [RecoveryReport.model_validate(told) for told in saved.state["healed"]]
     return int(saved.state["rounds"])
 
 
