@@ -4,6 +4,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -17,6 +18,8 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     warned_before = torch.is_deterministic_algorithms_warn_only_enabled()
     threads_before = torch.get_num_threads()
+    memory: Any = torch.utils.deterministic
+    filled_before = memory.fill_uninitialized_memory
     # cuBLAS reads this once, when it is first used, and is not deterministic without.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
@@ -25,9 +28,12 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.set_num_threads(max(1, threads))
+        # Nobody here reads memory before writing it; filling it all the same costs a pass over every tensor.
+        memory.fill_uninitialized_memory = False
         try:
             with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
                 yield
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warned_before)
             torch.set_num_threads(threads_before)
+            memory.fill_uninitialized_memory = filled_before
