@@ -153,3 +153,23 @@ def test_a_shape_beyond_the_limit_is_refused_before_anything_is_made(tmp_path: P
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(TooLargeError, match="ConstantOfShape"):
         load(tmp_path / "m.onnx", LoadOptions())
+
+
+def test_weights_behind_identity_that_stay_equal_are_stored_once(tmp_path: Path) -> None:
+    text = """(float[N,8] x) => (float[N,4] y)
+        {
+            again = Identity(w)
+            s = MatMul(x, first)
+            a = MatMul(s, w)
+            b = Relu(a)
+            c = MatMul(b, again)
+            d = Relu(c)
+            y = MatMul(d, last)
+        }"""
+    rng = np.random.default_rng(0)
+    shapes = {"first": (8, 8), "w": (8, 8), "last": (8, 4)}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    model, _ = pruned(drawn(text, tmp_path / "m.onnx", **arrays), CHANNELS, tmp_path)
+    left = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    assert left == {"first": [8, 4], "w": [4, 4], "last": [4, 4]}
+    assert [node.input[1] for node in model.graph.node if node.op_type == "MatMul"].count("w") == 2

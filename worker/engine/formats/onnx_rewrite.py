@@ -34,10 +34,33 @@ def rewrite(model: ModelProto, structure: ir.Model, edits: Sequence[Edit]) -> No
     for name, new in made.items():
         if len(new) == 1:
             _take_name(model.graph, new[0], name)
+    _share_again(model.graph, nodes, [edit for edit in edits if isinstance(edit, SetOperand)])
     gather_around(model.graph, nodes, [edit for edit in edits if isinstance(edit, Narrow | Widen)])
     if model.ir_version < _FREE_INITIALIZERS:
         _list_initializers(model.graph)
     del model.graph.value_info[:]
+
+
+def _share_again(graph: GraphProto, nodes: Mapping[ir.Node, NodeProto], edits: Sequence[SetOperand]) -> None:
+    """What was one tensor, read under several names (behind Identity), and still equal, is stored once."""
+    held = {tensor.name for tensor in graph.initializer}
+    parts: dict[ir.Value, list[tuple[str, Array]]] = defaultdict(list)
+    doubles: set[str] = set()
+    for edit in edits:
+        name = _operand(nodes[edit.node], edit.index)
+        if edit.cut is None or name not in held:
+            continue
+        known = parts[edit.cut.tensor]
+        same = next((other for other, array in known if np.array_equal(array, edit.array)), None)
+        if same is None:
+            known.append((name, edit.array))
+        elif same != name:
+            nodes[edit.node].input[edit.index] = same
+            doubles.add(name)
+    unread = doubles - set(_readers(graph))
+    for listed in (graph.initializer, graph.input):
+        for item in [item for item in listed if item.name in unread]:
+            listed.remove(item)
 
 
 def _list_initializers(graph: GraphProto) -> None:

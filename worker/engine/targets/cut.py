@@ -22,14 +22,15 @@ from worker.engine.types import Plan
 def removed_parameters(network: Network, graph: Graph, plan: Plan) -> int:
     """Stored numbers that the file would lose: weights, biases, norms, whatever has the channels."""
     wanted: dict[ir.Value, list[SetOperand]] = defaultdict(list)
-    made = 0
+    parts: dict[ir.Value, list[Array]] = defaultdict(list)
     for edit in operate(graph, network, kept_channels(graph, plan)):
         if isinstance(edit, SetOperand):
             operand = edit.node.inputs[edit.index] if edit.index < len(edit.node.inputs) else None
             if operand is not None:
                 wanted[operand].append(edit)
-    for edits in wanted.values():
-        made += sum(array.size for array in _distinct([edit.array for edit in edits]) if _counts(array))
+                # What came from one tensor and stays equal is stored once, whatever name it is read by.
+                parts[operand if edit.cut is None else edit.cut.tensor].append(edit.array)
+    made = sum(array.size for arrays in parts.values() for array in _distinct(arrays) if _counts(array))
     return sum(_numbers(network, value) for value in _unread(wanted)) - made
 
 
