@@ -127,10 +127,10 @@ def main() -> int:
                 continue
             if model.path.stat().st_size > options.most_bytes:
                 continue
-            note(model.path.name)
             ends = [outcome(model, way) for way in [*pairs(), None]]
             found.update(end.partition(" ")[0].strip(":") for end in ends)
             rows.append(_row(model, ends))
+            note(" | ".join(rows[-1]))
     say(markdown(("model", f"80 % of weights, {len(pairs())} ways", "50 % of channels"), rows))
     say(", ".join(f"{count} {word}" for word, count in found.most_common()))
     save(options.json, {"outcomes": dict(found), "rows": rows})
