@@ -3,6 +3,7 @@
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +49,13 @@ def write_torchscript(network: DigitNet, path: Path) -> Path:
 
 def write_everything(digits: Digits, path: Path) -> Path:
     """The images that the network was trained on, and beside them, as `validation/…`, those held out."""
-    training = {"image": digits.images.numpy(), "targets": digits.targets.numpy()}
-    held_out = {"image": digits.held_out_images.numpy(), "targets": digits.held_out_targets.numpy()}
-    np.savez(path, **training, **{f"validation/{name}": array for name, array in held_out.items()})
+    arrays: dict[str, Any] = {
+        "image": digits.images.numpy(),
+        "targets": digits.targets.numpy(),
+        "validation/image": digits.held_out_images.numpy(),
+        "validation/targets": digits.held_out_targets.numpy(),
+    }
+    np.savez(path, **arrays)
     return path
 
 

@@ -15,9 +15,9 @@ from worker.engine.types import Plan
 
 @final
 class Shrink(Apply):
-    """Pruned channels and attention heads leave the file: weights, biases, norms, group counts and shape constants get smaller,
-    inputs and outputs stay. The result is compared, in the runtime, with the full model whose same channels
-    are zero."""
+    """Pruned channels and attention heads leave the file: weights, biases, norms, group counts and shape
+    constants get smaller, inputs and outputs stay. The result is compared, in the runtime, with the full
+    model whose same channels are zero."""
 
     name: ClassVar[str] = "shrink"
     shrinks: ClassVar[bool] = True
