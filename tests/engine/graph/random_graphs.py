@@ -171,6 +171,8 @@ def transpose_twice(graph: RandomGraph) -> None:
 def gate(graph: RandomGraph) -> None:
     """Squeeze and excite."""
     name, shape = graph.pick(4)
+    if shape[1] == 1:  # a single number that multiplies everything belongs to no channel
+        return
     squeezed = graph.node("GlobalAveragePool", [name], (1, shape[1], 1, 1))
     made = graph.node("Conv", [squeezed, graph.normal(shape[1], shape[1], 1, 1)], (1, shape[1], 1, 1))
     opened = graph.node("Sigmoid", [made], (1, shape[1], 1, 1))
