@@ -1,26 +1,26 @@
 """Lookahead with activation probabilities."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
 from api_schemas.catalogue import Requirements
-from worker.engine.criteria.base import Criterion, Scorer, Subject
+from worker.engine.criteria.base import Scorer, Subject
 from worker.engine.criteria.looking import Floats, look, tell
-from worker.engine.criteria.neighbours import Look, Neighbours
+from worker.engine.criteria.neighbours import FarSighted
 from worker.engine.graph import weights
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.channels import ChannelMap, Source
-from worker.engine.graph.layer import Layer, LayerUse
+from worker.engine.graph.layer import LayerUse
 from worker.engine.learning.activations import Observed, shares_above_zero
 from worker.engine.types import Array
 
 
 @final
-class LookaheadAct(Criterion):
+class LookaheadAct(FarSighted):
     """Lookahead on weights that are scaled by how often the ReLU unit that they feed is on: by √P for a
     linear layer, by the sum of √P over the map, before pooling, for a convolution. P is measured on rows of
     data without labels, at inference, at the first ReLU that a unit reaches; units that reach none, such as
@@ -31,40 +31,13 @@ class LookaheadAct(Criterion):
 
     rows: int = Field(default=60_000, ge=1, le=10_000_000)
     """How many rows of the data to look at; the paper draws 60,000."""
-    look: Look = "both"
-    """Which neighbours count."""
-    batch_norm: bool = True
-    """Multiply batch norm's slopes γ/√(σ²+ε) (and constant factors) into the energies."""
-    squared: bool = True
-    """Score w²·in·out, as published, or its root. Matters only across layers (global)."""
-    order: Literal["at_once", "forward", "backward"] = "at_once"
-    """Score all layers on the unpruned network, or in sequence, each pruned before the next is scored."""
-    neighbours: Literal["graph", "chain"] = "graph"
-    """Follow the graph, or take the layers as one plain chain that ignores skip connections."""
-
-    @property
-    def degree(self) -> int:
-        return 2 if self.squared else 1
 
     @classmethod
     def requires(cls) -> Requirements:
         return Requirements(data=True)
 
     def scorer(self, subject: Subject) -> Scorer:
-        return Neighbours(
-            subject,
-            _Scaled(subject, _activity(subject, self.rows)).weigh,
-            look=self.look,
-            batch_norm=self.batch_norm,
-            squared=self.squared,
-            in_sequence=self.order != "at_once",
-            chain=self.neighbours == "chain",
-        )
-
-    def sequence(self, layers: Sequence[Layer]) -> Sequence[Layer] | None:
-        if self.order == "at_once":
-            return None
-        return list(layers) if self.order == "forward" else list(layers)[::-1]
+        return self.among_neighbours(subject, _Scaled(subject, _activity(subject, self.rows)).weigh)
 
 
 @final
