@@ -31,6 +31,14 @@ class Granularity(Part, abc.ABC):
     #: True when attention heads are not to be cut within: the analysis then keeps each whole.
     whole_heads: ClassVar[bool] = False
 
+    #: True when weights go one by one.
+    single_weights: ClassVar[bool] = False
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """(n, m) where n of every m weights along the inputs stay."""
+        return None
+
     @property
     def sparsity(self) -> float | None:
         """The share of every layer that goes by the kind of unit alone; None where the recipe says."""

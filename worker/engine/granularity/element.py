@@ -13,6 +13,7 @@ class Element(PerLayer):
     well but dense kernels do not run faster for them."""
 
     name: ClassVar[str] = "element"
+    single_weights: ClassVar[bool] = True
 
     def pool(self, block: Block, score: ScoreLayer) -> Scores:
         return score(block.layers[0])

@@ -25,6 +25,7 @@ class NOfM(PerLayer):
     dense all the same."""
 
     name: ClassVar[str] = "n:m"
+    single_weights: ClassVar[bool] = True
 
     n: int = Field(default=2, ge=1, le=255)
     """Weights that stay of each m."""
@@ -40,6 +41,10 @@ class NOfM(PerLayer):
     @classmethod
     def requires(cls) -> Requirements:
         return Requirements(targets=["sparsity"], target_optional=True)
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        return self.n, self.m
 
     @property
     def sparsity(self) -> float | None:
