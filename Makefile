@@ -5,6 +5,8 @@ STAMP := $(VENV)/.installed
 HOST ?= 127.0.0.1
 PORT ?= 8000
 DATA_DIR ?= .lookahead
+# Each takes a gigabyte or two.
+TEST_PROCESSES ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
 # What a shell happens to have set must not decide whether a build passes.
@@ -21,7 +23,7 @@ serve: setup
 	$(VENV)/bin/lookahead serve --host $(HOST) --port $(PORT) --data-dir $(DATA_DIR)
 
 test: setup servers
-	$(PY) -m pytest tests $(PYTEST_ARGS)
+	$(PY) -m pytest tests -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 check: setup
 	$(VENV)/bin/ruff check
@@ -37,6 +39,16 @@ bench: setup
 	$(PY) -m benchmarks.transfer
 	$(PY) -m benchmarks.mnist_lap
 	$(PY) -m benchmarks.rescored_mnist
+	$(PY) -m benchmarks.operator_coverage
+	$(PY) -m benchmarks.step_time
+	$(PY) -m benchmarks.round_trip
+	$(PY) -m benchmarks.streaming
+	$(PY) -m benchmarks.every_part
+	$(PY) -m benchmarks.zoo
+	$(PY) -m benchmarks.post_training
+	$(PY) -m benchmarks.accuracy_floor
+	$(PY) -m benchmarks.mnist_methods
+	$(PY) -m benchmarks.cifar_methods
 	$(PY) -m benchmarks.shared_models
 
 catalogue: setup
