@@ -1,9 +1,11 @@
 """From a recipe and a network to a plan: which parts, which layers, what each keeps."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import final
+
+import numpy as np
 
 from api_schemas.jobs import InputSpecs
 from api_schemas.recipe import Recipe
@@ -12,7 +14,7 @@ from worker.engine import apply as apply_parts
 from worker.engine.allocation.base import Allocation, Ranking
 from worker.engine.apply.base import Apply
 from worker.engine.apply.mask import Mask
-from worker.engine.context import Context, silent
+from worker.engine.context import Context, quietly, silent
 from worker.engine.criteria.base import Criterion, Scorer, Subject
 from worker.engine.data import Dataset
 from worker.engine.errors import InvalidRecipeError
@@ -138,9 +140,9 @@ def selector(
     parts: Parts, network: Network, graph: Graph, context: Context, data: Dataset | None = None
 ) -> Callable[[Goal], Plan]:
     """`select` for one goal after another, without histograms. Scores are computed once, unless they depend
-    on what goes: on the cuts before, or on the layers before."""
+    on what goes: on the cuts before, on the layers before, or on how much it is."""
     several = len(list(islice(_cuts(parts, Goal(0.5)), 2))) > 1
-    if several or parts.criterion.sequence(graph.layers) is not None:
+    if several or _by_share(parts) or parts.criterion.sequence(graph.layers) is not None:
         return lambda goal: select(parts, network, graph, goal, context, data=data, histograms=False)
     return _Selection(parts, network, graph, context, data, remember=True).plan
 
@@ -173,7 +175,19 @@ def _select(
     *,
     histograms: bool,
 ) -> Plan:
-    return _Selection(parts, network, graph, context, data).plan(goal, histograms=histograms)
+    shares = None
+    if _by_share(parts):
+        first = _Selection(parts, network, graph, quietly(context), data).plan(goal)
+        shares = {
+            layer.layer: 1.0 - np.count_nonzero(layer.keep) / max(layer.keep.size, 1)
+            for layer in first.layers
+        }
+    selection = _Selection(parts, network, graph, context, data, shares=shares)
+    return selection.plan(goal, histograms=histograms)
+
+
+def _by_share(parts: Parts) -> bool:
+    return parts.criterion.by_share and parts.granularity.single_weights
 
 
 @final
@@ -188,11 +202,13 @@ class _Selection:
         context: Context,
         data: Dataset | None = None,
         *,
+        shares: Mapping[str, float] | None = None,
         remember: bool = False,
     ) -> None:
         self._parts, self._graph, self._context, self._remember = parts, graph, context, remember
         self._blocks = parts.granularity.blocks(graph)
-        subject = Subject(network, graph, graph.layers, context.seed, data, context)
+        pattern = parts.granularity.pattern
+        subject = Subject(network, graph, graph.layers, context.seed, data, context, shares, pattern)
         self._scorer = parts.criterion.scorer(subject)
         self._scores = Shelf[str](context.scratch)
 

@@ -1,7 +1,7 @@
 """What a weight is worth: the abstract criterion and the scoring of one network by it."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +20,9 @@ from worker.engine.types import Array, Mask, Scores
 class Subject:
     """What is scored: a network, its analysis, the layers in question, and the seed of the job.
 
-    `data` holds the rows that criteria may look at; `context` is there whenever a job runs.
+    `data` holds the rows that criteria may look at; `context` is there whenever a job runs. `shares` is what
+    part of each layer's weights, by its name, is about to go one by one: None where whole units go or it is
+    not known yet. `pattern` (n, m) says that n of every m neighbouring inputs stay.
     """
 
     network: Network
@@ -29,6 +31,8 @@ class Subject:
     seed: int = 0
     data: Dataset | None = None
     context: Context | None = None
+    shares: Mapping[str, float] | None = None
+    pattern: tuple[int, int] | None = None
 
 
 class Scorer(abc.ABC):
@@ -60,6 +64,12 @@ class Criterion(Part, abc.ABC):
     def parts(self) -> int:
         """In how many equal parts each cut is made, scores computed anew for each."""
         return 1
+
+    @property
+    def by_share(self) -> bool:
+        """Whether scores of single weights depend on how many of each layer's go. They are then asked for
+        twice: without that knowledge, to learn it from what the allocation makes of them, and with it."""
+        return False
 
     @abc.abstractmethod
     def scorer(self, subject: Subject) -> Scorer:

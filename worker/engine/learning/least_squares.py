@@ -78,12 +78,28 @@ def inverse_diagonal(gram: torch.Tensor, relative: float) -> torch.Tensor:
 
     Columns that are zero throughout get infinity: their weights cost nothing.
     """
-    mean = gram.diagonal(dim1=1, dim2=2).mean(dim=1, keepdim=True)
-    damped = gram + torch.diag_embed((mean * max(relative, _LEAST)).expand(-1, gram.shape[1]))
-    dead = gram.diagonal(dim1=1, dim2=2) <= 0
-    damped = damped + torch.diag_embed(dead.to(gram.dtype))
+    damped, dead = _damped(gram, relative)
     inverse: torch.Tensor = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     return inverse.diagonal(dim1=1, dim2=2).masked_fill(dead, torch.inf)
+
+
+def inverse_factor(gram: torch.Tensor, relative: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Upper triangular U of every group with UᵀU = (XᵀX + λI)⁻¹, λ as above, and which columns are zero
+    throughout, (groups, columns): those stand by themselves. Row j of U from j on, times U_jj, is the first
+    row of the inverse over the columns from j on."""
+    damped, dead = _damped(gram, relative)
+    # A factor R Rᵀ of the matrix itself, R upper: Cholesky's from the last column to the first.
+    reverse = torch.linalg.cholesky(damped.flip(1, 2)).flip(1, 2)
+    ones = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    return torch.linalg.solve_triangular(reverse, ones, upper=True), dead
+
+
+def _damped(gram: torch.Tensor, relative: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """XᵀX + λI with 1 more on the diagonal of columns that are zero throughout, and which those are."""
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    dead = diagonal <= 0
+    more = diagonal.mean(dim=1, keepdim=True) * max(relative, _LEAST) + dead.to(gram.dtype)
+    return gram + torch.diag_embed(more), dead
 
 
 def _shared(
