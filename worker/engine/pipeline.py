@@ -66,7 +66,7 @@ def _made(
     """The file for one goal, verified, and its report. The second time the upload is loaded afresh."""
     network, graph = case.afresh() if afresh else (case.network, case.graph)
     carried = carry_out(case, network, graph, goal)
-    history.after(graph, carried.plan, carried.network, case.inputs)
+    history.after(carried.graph or graph, carried.plan, carried.network, case.inputs)
     _require_change(history, healed=bool(case.course))
     with case.context.stage(Stage.SAVING):
         saved = output / f"pruned{carried.network.suffix}"
@@ -159,7 +159,14 @@ def _case(source: Source, recipe: Recipe, context: Context) -> Case:
 
 def _examined(case: Case, source: Source, saved: Path, carried: Carried) -> Evidence:
     examined = Examined(source.model, source.filename, saved, case.inputs, case.data, carried.proofs)
-    promise = Promise(case.network, case.graph, carried.plan, case.shrinks, healed=bool(case.course))
+    promise = Promise(
+        case.network,
+        case.graph,
+        carried.plan,
+        case.shrinks,
+        healed=bool(case.course),
+        orders=carried.orders,
+    )
     return examine(examined, promise, case.context)
 
 

@@ -3,7 +3,7 @@ that they are zeros, so that every round works on the analysis of the upload."""
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
@@ -11,6 +11,7 @@ from api_schemas.jobs import Stage
 from api_schemas.report import CheckResult, RecoveryReport
 from worker.engine import formats
 from worker.engine.apply.mask import Mask
+from worker.engine.arranging import arranged
 from worker.engine.case import Case
 from worker.engine.formats.base import Network
 from worker.engine.graph.analysis import Graph
@@ -21,7 +22,7 @@ from worker.engine.recovery.healing import heal_by
 from worker.engine.schedule.base import NOTHING
 from worker.engine.types import Goal, Plan
 from worker.engine.verify.examine import Examined, prove_equal
-from worker.engine.verify.promises import Promise
+from worker.engine.verify.promises import Orders, Promise
 
 
 @final
@@ -32,10 +33,20 @@ class Carried:
     network: Network
     plan: Plan
     proofs: tuple[CheckResult, ...] = ()
+    #: The analysis that was planned on, where channels were put in another order first, and that order.
+    graph: Graph | None = None
+    orders: Orders = field(default_factory=dict)
 
 
 def carry_out(case: Case, network: Network, graph: Graph, goal: Goal) -> Carried:
     """Reach the goal in as many rounds as the schedule has. `network` is written to."""
+    first = arranged(case, network, graph)
+    carried = _in_rounds(first.case, network, first.graph, goal)
+    proofs = (*first.proofs, *carried.proofs)
+    return replace(carried, proofs=proofs, graph=first.graph, orders=first.orders)
+
+
+def _in_rounds(case: Case, network: Network, graph: Graph, goal: Goal) -> Carried:
     case.context.healed.clear()  # of a goal that was tried before and given up
     *earlier, last = case.parts.schedule.steps(goal)
     before, done = NOTHING, _resumed(case, network)

@@ -2,17 +2,37 @@
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, final
 
+from worker.engine.formats.base import Network
 from worker.engine.granularity.selection import largest
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.layer import Layer
+from worker.engine.graph.permutation import Order
 from worker.engine.registry import Part
 from worker.engine.types import BlockPlan, LayerPlan, Mask, Plan, Scores
 
 #: Scores of one layer's weights, layout (groups, outputs, inputs, *taps).
 ScoreLayer = Callable[[Layer], Scores]
+
+
+@final
+@dataclass(frozen=True)
+class Gain:
+    """The share of a layer's score that its pattern keeps, in the old order of channels and in the new."""
+
+    before: float
+    after: float
+
+
+@final
+@dataclass(frozen=True)
+class Arrangement:
+    """Orders to be carried out one after another, and by layer name what they gain."""
+
+    orders: tuple[Order, ...] = ()
+    gains: Mapping[str, Gain] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +67,15 @@ class Granularity(Part, abc.ABC):
     def fitted(self, layer: Layer) -> Layer:
         """The layer with a reason where it cannot be cut into these units, or with notes on its use."""
         return layer
+
+    @property
+    def reorders(self) -> bool:
+        """True when `arranged` is to be asked."""
+        return False
+
+    def arranged(self, graph: Graph, network: Network, score: ScoreLayer, seed: int) -> Arrangement:
+        """How channels are to be ordered before any weight is chosen; the network stays as it is."""
+        return Arrangement()
 
     @abc.abstractmethod
     def blocks(self, graph: Graph) -> tuple[Block, ...]:

@@ -8,7 +8,10 @@ from pydantic import Field, model_validator
 
 from api_schemas.catalogue import Requirements
 from worker.engine.errors import InvalidRecipeError
-from worker.engine.granularity.base import Block, PerLayer, ScoreLayer
+from worker.engine.formats.base import Network
+from worker.engine.granularity.arrangement import Search, arrange
+from worker.engine.granularity.base import Arrangement, Block, PerLayer, ScoreLayer
+from worker.engine.graph.analysis import Graph
 from worker.engine.graph.layer import Layer
 from worker.engine.types import Mask, Scores
 
@@ -31,6 +34,11 @@ class NOfM(PerLayer):
     """Weights that stay of each m."""
     m: int = Field(default=4, ge=2, le=256)
     """Neighbouring inputs that are looked at together."""
+    permute: int = Field(default=0, ge=0, le=1000)
+    """Sweeps of the search for a better order of channels, 0 for none. Channels that a layer makes and others
+    read change places, so that what is large does not compete with what is large for the same n places (Pool
+    and Yu, NeurIPS 2021); weights, biases and norms follow, and the function stays what it was: that is
+    checked in the runtime before any weight goes. Sweeps end when no swap helps; 20 mostly do."""
 
     @model_validator(mode="after")
     def _fewer(self) -> Self:
@@ -66,6 +74,13 @@ class NOfM(PerLayer):
         if layer.op == "MatMul":
             notes.append("TensorRT takes 2:4 weights of Conv and Gemm; this is a MatMul")
         return tuple(notes)
+
+    @property
+    def reorders(self) -> bool:
+        return self.permute > 0
+
+    def arranged(self, graph: Graph, network: Network, score: ScoreLayer, seed: int) -> Arrangement:
+        return arrange(graph, network, score, Search(self.n, self.m, self.permute, seed))
 
     def pool(self, block: Block, score: ScoreLayer) -> Scores:
         return score(block.layers[0])

@@ -10,6 +10,7 @@ from worker.engine.graph.analysis import Graph
 from worker.engine.graph.layer import Layer
 
 _SHOWN = 3
+_EXCLUDED = "excluded by the recipe"
 
 
 def narrowed(graph: Graph, exclude: Sequence[str], warn: Callable[[str], None]) -> Graph:
@@ -24,13 +25,18 @@ def narrowed(graph: Graph, exclude: Sequence[str], warn: Callable[[str], None]) 
             kept.append(layer)
         else:
             used.add(glob)
-            out.append(replace(layer, reason=f"excluded by the recipe ({glob})"))
+            out.append(replace(layer, reason=f"{_EXCLUDED} ({glob})"))
     for pattern in exclude:
         if not any(_matches(layer, pattern) for layer in (*graph.layers, *graph.refused)):
             warn(f"exclude {pattern!r} matches no layer")
     if not kept:
         raise InvalidRecipeError("the recipe excludes every layer that could be pruned")
     return replace(graph, layers=tuple(kept), refused=(*graph.refused, *out))
+
+
+def is_excluded(layer: Layer) -> bool:
+    """True for a layer that the recipe excludes."""
+    return layer.reason is not None and layer.reason.startswith(_EXCLUDED)
 
 
 def fitted(graph: Graph, fit: Callable[[Layer], Layer]) -> Graph:

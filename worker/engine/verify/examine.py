@@ -22,6 +22,7 @@ from worker.engine.verify.size import measure_size
 from worker.engine.verify.slowness import cause_of
 
 _LATENCY_SECONDS = 3.0
+REORDERED = "reordered channels"
 #: Models with more bytes of weights are run only where something depends on it.
 MOST_BYTES = 2**31
 
@@ -99,13 +100,17 @@ def _too_large(examined: Examined, promise: Promise, before: Network) -> str | N
 
     A mask is proved by the weights alone. What got smaller or was trained must run, and data ask for it.
     """
-    held = sum(value.const_value.nbytes for value in constants_in(before.structure) if value.const_value)
+    held = _bytes_held(before)
     if held <= MOST_BYTES or promise.shrinks or promise.healed or examined.data is not None:
         return None
     return (
         f"not run: the weights take {held / 2**30:.1f} GiB, and models over {MOST_BYTES / 2**30:.0f} GiB are "
         "run only on uploaded data"
     )
+
+
+def _bytes_held(network: Network) -> int:
+    return sum(value.const_value.nbytes for value in constants_in(network.structure) if value.const_value)
 
 
 def prove_equal(examined: Examined, promise: Promise, context: Context) -> CheckResult:
@@ -117,6 +122,23 @@ def prove_equal(examined: Examined, promise: Promise, context: Context) -> Check
     if feeds.reason is not None:
         return CheckResult(name=NAME, passed=True, detail="not run, as no inputs suit the upload itself")
     return _equals_masked(examined, promise, shrunk, feeds, options, context)
+
+
+def prove_same(examined: Examined, context: Context) -> CheckResult:
+    """Hold a file whose channels are in another order to the file that it was made of, before anything is
+    cut. What cannot be run is not proved."""
+    options = LoadOptions(examined.inputs, context.scratch, device=context.device)
+    upload = formats.load(examined.model, options)
+    if _bytes_held(upload) > MOST_BYTES:
+        return CheckResult(name=REORDERED, passed=False, detail="the model is too large to be run twice")
+    before, after = _runners(examined, options, context)
+    feeds = find_feeds(examined.data, examined.inputs, upload.inputs, before, context)
+    if feeds.reason is not None:
+        return CheckResult(name=REORDERED, passed=False, detail="no inputs suit the upload itself")
+    rows = [batch.feeds for batch in feeds.batches(RANDOM_ROWS, 1)]
+    found = check_equal(before, after, rows)
+    detail = f"{found.detail}, before any weight was pruned"
+    return CheckResult(name=REORDERED, passed=found.passed, detail=detail)
 
 
 def _facts(path: Path, filename: str) -> FileFacts:

@@ -1,7 +1,7 @@
 """What the saved file must be, checked on the file as it was read back, against the upload."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +18,22 @@ from worker.engine.types import Plan
 from worker.engine.verify.structure import check_smaller, check_structure
 from worker.engine.verify.weights import LayerWeights, Recount, pruned_check, recount, weight_checks
 
+#: By the number of a stored tensor: (axis, order) one after another, index i taking what order[i] was.
+Orders = Mapping[int, Sequence[tuple[int, Array]]]
+_BY_VALUE = ("kept weights", "other tensors")
+
 
 @dataclass(frozen=True)
 class Promise:
     """What was decided, on the network that was analysed; `shrinks` says that the file got smaller, `healed`
-    that weights were changed after the cut."""
+    that weights were changed after the cut, `orders` that channels changed places before it."""
 
     network: Network
     graph: Graph
     plan: Plan
     shrinks: bool = False
     healed: bool = False
+    orders: Orders = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -37,7 +42,35 @@ class Promise:
 
 
 def check_promises(promise: Promise, before: Network, after: Network) -> list[CheckResult]:
-    """Structure, kept and pruned weights, everything else, and the counts that were asked for."""
+    """Structure, kept and pruned weights, everything else, and the counts that were asked for.
+
+    Where channels changed places, tensors of `before` are put in the new order first.
+    """
+    if not promise.orders:
+        return _checked(promise, before, after)
+    values = list(constants_in(before.structure))
+    for number, steps in promise.orders.items():
+        _reorder(before, values[number], steps)
+    count = len(promise.orders)
+    return [
+        check.model_copy(update={"detail": f"{check.detail}; {count} tensors by the new order of channels"})
+        if check.name in _BY_VALUE
+        else check
+        for check in _checked(promise, before, after)
+    ]
+
+
+def _reorder(network: Network, value: ir.Value, steps: Sequence[tuple[int, Array]]) -> None:
+    """Raises ValueError for what is no order of all indices."""
+    stored = network.read(value)
+    for axis, order in steps:
+        if not np.array_equal(np.sort(order), np.arange(stored.shape[axis])):
+            raise ValueError(f"no order of axis {axis} of {value.name!r}")
+        stored = np.take(stored, order, axis=axis)
+    network.write(value, np.ascontiguousarray(stored))
+
+
+def _checked(promise: Promise, before: Network, after: Network) -> list[CheckResult]:
     if promise.shrinks:
         return [*_interface(before, after, check_smaller), _smaller(promise, after)]
     counted = [(recount(w), _expected_zeros(w)) for w in _layer_weights(promise, before, after)]
