@@ -48,9 +48,13 @@ def column_scores(weight: Array, gram: Array, relative: float, share: float) -> 
     scores: Array = weight**2 / cost
     count = round(share * weight.size)
     for _ in range(2 if count else 0):
-        threshold = np.sort(scores, axis=None)[count - 1]
-        scores, _ = way(weight, hessian, 1, cost, lambda found, least=threshold: found > least)
+        scores, _ = way(weight, hessian, 1, cost, above(np.sort(scores, axis=None)[count - 1]))
     return scores
+
+
+def above(threshold: float) -> Callable[[Array], Array]:
+    """What scores more stays."""
+    return lambda found: found > threshold
 
 
 def best(scores: Array, count: int) -> Array:
