@@ -43,7 +43,7 @@ def ahead_diagonal(hessian: Array) -> Array:
 
 def column_scores(weight: Array, gram: Array, relative: float, share: float) -> Array:
     """Column by column under one threshold, which is set anew once."""
-    hessian = damped(gram, relative)
+    hessian, weight = damped(gram, relative), np.where(np.diag(gram) > 0, weight, 0.0)
     cost = inverse_diagonal(hessian)
     scores: Array = weight**2 / cost
     count = round(share * weight.size)
