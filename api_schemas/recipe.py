@@ -146,6 +146,9 @@ DEFAULT_PARTS: dict[str, str] = {
 }
 
 
+#: Criterion and granularity that are cut in ten steps, scored anew each time, from this sparsity on: there
+#: `benchmarks.mnist_methods` and `benchmarks.rescored_mnist` find scores of the whole network much worse.
+_RESCORED, _HIGH = ("lookahead", "element"), 0.98
 #: Granularities whose units leave the file unless the recipe says otherwise.
 _SHRINKING = ("channel", "head")
 
@@ -159,7 +162,7 @@ def resolve(request: RecipeRequest, presets: Mapping[str, Mapping[str, Any]]) ->
     parts: dict[str, PartSpec] = {}
     for axis in AXES:
         given = getattr(request, axis)
-        spec = preset.get(axis, {"name": _default(axis, parts)})
+        spec = preset.get(axis) or _default(axis, parts, request.target)
         parts[axis] = given if given is not None else PartSpec.model_validate(spec)
     kept = request.model_dump(
         include={"preset", "target", "sweep", "exclude", "layers", "seed", "output"}, exclude_none=True
@@ -167,8 +170,18 @@ def resolve(request: RecipeRequest, presets: Mapping[str, Mapping[str, Any]]) ->
     return Recipe.model_validate({**kept, **parts})
 
 
-def _default(axis: str, parts: Mapping[str, PartSpec]) -> str:
+def _default(axis: str, parts: Mapping[str, PartSpec], target: Target | None) -> dict[str, Any]:
     """The part that stands where neither request nor preset names one; axes are decided in order."""
     if axis == "apply" and parts["granularity"].name in _SHRINKING:
-        return "shrink"
-    return DEFAULT_PARTS[axis]
+        return {"name": "shrink"}
+    if (
+        axis == "schedule"
+        and _high(target)
+        and (parts["criterion"].name, parts["granularity"].name) == _RESCORED
+    ):
+        return {"name": "rescored", "steps": 10}
+    return {"name": DEFAULT_PARTS[axis]}
+
+
+def _high(target: Target | None) -> bool:
+    return target is not None and target.sparsity is not None and target.sparsity >= _HIGH
