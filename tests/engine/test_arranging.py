@@ -121,6 +121,33 @@ def test_where_the_runtime_disagrees_all_stays_as_it_was(
     assert all(check.name != "reordered channels" for check in reverted[1].checks)
 
 
+def test_where_no_order_is_better_the_report_says_so(tmp_path: Path) -> None:
+    """Six channels make no stripes of four."""
+    path = chains.mlp(tmp_path / "m.onnx", [20, 6, 4]).path
+    plain = _prune(path, tmp_path / "plain", granularity="n:m")
+    same = _prune(path, tmp_path / "same")
+    assert same[1].after.sha256 == plain[1].after.sha256
+    assert same[1].warnings == [
+        "channels stay in their order: none was found in which the patterns keep more"
+    ]
+
+
+def test_weights_healed_afterwards_are_held_to_the_new_order(tmp_path: Path) -> None:
+    """Reconstruction compares activations with those of the upload: both must be in the same order."""
+    chain = chains.mlp(tmp_path / "m.onnx", [32, 32, 32, 8])
+    np.savez(tmp_path / "rows.npz", x=np.random.default_rng(0).standard_normal((400, 32)).astype(np.float32))
+    cosines = {}
+    for recovery in ("none", "reconstruction"):
+        (folder := tmp_path / recovery).mkdir()
+        asked = recipe(criterion="magnitude", granularity=PERMUTED, recovery=recovery)
+        source = Source(chain.path, "m.onnx", tmp_path / "rows.npz")
+        report = prune(source, asked, folder, Context(folder))[1]
+        assert {check.passed for check in report.checks} == {True}
+        assert report.agreement is not None
+        cosines[recovery] = report.agreement.outputs[0].cosine or 0.0
+    assert cosines["reconstruction"] > cosines["none"]
+
+
 def test_a_file_in_another_order_than_was_said_breaks_its_promise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,11 +36,13 @@ class Arranged:
 
 
 def arranged(case: Case, network: Network, graph: Graph) -> Arranged:
-    """Put the network's channels in a better order; it stays as it is where none is asked for or found."""
+    """Put the network's channels in a better order. It stays as it is where none is asked for, and, with a
+    warning, where none is found or the runtime disagrees."""
     if not case.parts.granularity.reorders:
         return Arranged(case, graph)
     found = _searched(case, network, graph)
     if not found.orders:
+        case.context.warn("channels stay in their order: none was found in which the patterns keep more")
         return Arranged(case, graph)
     reorder(network, found.orders)
     model = Path(tempfile.mkdtemp(prefix="arranged-", dir=case.context.scratch)) / f"arranged{network.suffix}"
