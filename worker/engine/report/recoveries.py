@@ -1,6 +1,7 @@
 """What recovery gained: the losses of a training as a drawing, and in which kind its metric reads best."""
 
 import math
+from typing import TypeGuard
 
 from markupsafe import Markup
 
@@ -16,9 +17,9 @@ _LARGEST = 300.0  # powers of ten that a float can hold
 
 def loss_curve(recovery: RecoveryReport) -> Markup | None:
     """Mean training loss and the loss on held-out rows over the steps; None where nothing was trained."""
-    trained = [(point.step, point.loss) for point in recovery.curve if point.loss is not None]
-    judged = [(p.step, p.validation_loss) for p in recovery.curve if p.validation_loss is not None]
-    losses = [loss for _, loss in (*trained, *judged) if math.isfinite(loss)]
+    trained = [(point.step, point.loss) for point in recovery.curve if _finite(point.loss)]
+    judged = [(p.step, p.validation_loss) for p in recovery.curve if _finite(p.validation_loss)]
+    losses = [loss for _, loss in (*trained, *judged)]
     steep = bool(losses) and min(losses) > 0 and max(losses) > _STEEP * min(losses)
     across, up = Scale("steps", large), Scale("loss", _power if steep else significant)
     drawn = [
@@ -26,6 +27,10 @@ def loss_curve(recovery: RecoveryReport) -> Markup | None:
         for points, css in ((trained, "curve faint"), (judged, "curve"))
     ]
     return lines(drawn, across, up)
+
+
+def _finite(loss: float | None) -> TypeGuard[float]:
+    return loss is not None and math.isfinite(loss)
 
 
 def metric_kind(recovery: RecoveryReport) -> str:
