@@ -64,7 +64,7 @@ def test_every_figure_on_the_page_is_the_one_in_the_json(sample: Report) -> None
             assert value == at(truth, pointer), pointer
         elif pair := attributes.get("data-change"):
             before, after = (at(truth, item) for item in pair.split())
-            assert value == pytest.approx((after - before) / before, abs=1e-12)  # type: ignore[operator]
+            assert value == pytest.approx((after - before) / before, abs=1e-12, rel=1e-9)  # type: ignore[operator]
         else:
             before, after = (at(truth, item) for item in str(attributes["data-difference"]).split())
             assert value == after - before  # type: ignore[operator]
