@@ -58,9 +58,10 @@ def _share_again(graph: GraphProto, nodes: Mapping[ir.Node, NodeProto], edits: S
             nodes[edit.node].input[edit.index] = same
             doubles.add(name)
     unread = doubles - set(_readers(graph))
-    for listed in (graph.initializer, graph.input):
-        for item in [item for item in listed if item.name in unread]:
-            listed.remove(item)
+    for tensor in [tensor for tensor in graph.initializer if tensor.name in unread]:
+        graph.initializer.remove(tensor)
+    for value in [value for value in graph.input if value.name in unread]:
+        graph.input.remove(value)
 
 
 def _list_initializers(graph: GraphProto) -> None:
