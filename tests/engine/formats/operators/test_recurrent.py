@@ -6,6 +6,7 @@ import torch
 
 from tests.engine.formats.conformance.suite import by_torch
 from tests.engine.formats.operators.nodes import agree, both, node_model, shaped
+from worker.engine.errors import ModelNotRunnableError
 from worker.engine.formats.operators import recurrent_fused
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -110,3 +111,17 @@ def test_fused_kernels_compute_the_same_as_steps(name, direction, monkeypatch):
     stepped, _ = both(model, inputs)
     for one, other in zip(fused, stepped, strict=True):
         torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other))
+
+
+@pytest.mark.parametrize("name", _GATES)
+@pytest.mark.parametrize("wrong", [0, 2, 3, 5])
+def test_shapes_that_do_not_fit_are_an_error_and_no_crash(name, wrong):
+    """torch's kernels do not look: a state of another batch had them write out of bounds."""
+    inputs = _tensors(name, 1, bias=True, lengths=False, states=True, peepholes=False)
+    attributes = {"hidden_size": _SIZE, **({"linear_before_reset": 1} if name == "GRU" else {})}
+    state = np.empty((1, _BATCH, _SIZE), np.float32)
+    wanted = [np.empty((_TIMES, 1, _BATCH, _SIZE), np.float32), *[state] * (len(_outputs(name)) - 1)]
+    module = by_torch(shaped(node_model(name, inputs, _outputs(name), attributes, opset=14), wanted))
+    inputs[wrong] = np.concatenate([inputs[wrong], inputs[wrong]], axis=1 if wrong == 5 else -1)
+    with pytest.raises(ModelNotRunnableError, match="shape"):
+        module([tensor for tensor in inputs if tensor is not None])

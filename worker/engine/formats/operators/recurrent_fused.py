@@ -65,11 +65,32 @@ def _kernel(call: Call, layer: Weights, inputs: Tensor) -> tuple[Tensor, ...]:
     # cuDNN keeps what a backward pass needs only in training; without dropout nothing else differs.
     settings = (layer.bias is not None, 1, 0.0, torch.is_grad_enabled(), directions == 2, False)
     hidden = layer.initial(layer.hidden).contiguous()
+    _check(call.operator, layer, inputs)
     if call.operator == "LSTM":
         cell = layer.initial(layer.cell).contiguous()
         return torch.lstm(inputs, (hidden, cell), flat, *settings)
     kernel = torch.gru if call.operator == "GRU" else torch.rnn_tanh
     return kernel(inputs, hidden, flat, *settings)
+
+
+def _check(name: str, layer: Weights, inputs: Tensor) -> None:
+    """Hold every shape to the others: torch's modules do, but the kernels below them write out of bounds.
+
+    Raises RuntimeError, as torch does for shapes that do not fit.
+    """
+    directions, gates, width = layer.weight.shape
+    size = gates // len(_ORDER[name])
+    state = (directions, inputs.shape[1], size)
+    fits = {
+        "inputs": inputs.shape[2] == width,
+        "recurrence": tuple(layer.recurrence.shape) == (directions, gates, size),
+        "bias": layer.bias is None or tuple(layer.bias.shape) == (directions, 2 * gates),
+        "hidden state": tuple(layer.initial(layer.hidden).shape) == state,
+        "cell state": name != "LSTM" or tuple(layer.initial(layer.cell).shape) == state,
+    }
+    wrong = [part for part, right in fits.items() if not right]
+    if wrong:
+        raise RuntimeError(f"{name}: the shape of its {wrong[0]} does not fit its weights and its batch")
 
 
 def _flat(name: str, layer: Weights, index: int) -> list[Tensor]:
