@@ -62,6 +62,8 @@ def test_interrupt_names_the_job_and_leaves_it_alone(model: Path) -> None:
             env=_environment(server.url),
             stderr=subprocess.PIPE,
             text=True,
+            # A shell that runs tests in the background has them ignore SIGINT, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         while not waiting:
             time.sleep(0.02)
