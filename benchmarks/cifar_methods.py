@@ -6,7 +6,6 @@ Reads ../shared/data/cifar10.
 """
 
 import itertools
-import statistics
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ import torch
 
 from benchmarks import cifar, jobs
 from benchmarks.cifar import Images
-from benchmarks.output import markdown, note, parser, save, say
+from benchmarks.output import markdown, note, parser, save, say, spread
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
 _PLAIN: Final = {"warm_up": 0.0, "weight_decay": 0.0, "clip": None, "patience": None}
@@ -67,7 +66,10 @@ def one_seed(seed: int, images: Images, test: Images, options: Any) -> list[Resu
     sizes = [dict(net.named_parameters())[name].numel() for name in names]
     with tempfile.TemporaryDirectory(prefix="cifar-methods-") as name:
         folder = Path(name)
-        model, data = cifar.write_onnx(net, folder / "conv6.onnx"), _written(images, folder / "train.npz")
+        model, data = (
+            cifar.write_onnx(net, folder / "conv6.onnx"),
+            jobs.write_data(folder / "train.npz", images.x, images.y, _VALIDATION_ROWS),
+        )
         results = [Result(seed, "dense", 0, 100.0, _error(model.read_bytes(), test))]
         note(str(results[-1]))
         for iteration, method in itertools.product(options.iterations, METHODS):
@@ -77,13 +79,6 @@ def one_seed(seed: int, images: Images, test: Images, options: Any) -> list[Resu
             results.append(Result(seed, method, iteration, left, _error(done.model, test)))
             note(str(results[-1]))
     return results
-
-
-def _written(images: Images, path: Path) -> Path:
-    held_out = np.zeros(len(images.y), np.uint8)
-    held_out[-_VALIDATION_ROWS:] = 1
-    np.savez(path, x=images.x.numpy(), targets=images.y.numpy(), split=held_out)
-    return path
 
 
 def _error(model: bytes, test: Images) -> float:
@@ -99,18 +94,13 @@ def table(results: Sequence[Result]) -> str:
         (
             name,
             *(
-                _spread([r.test_error for r in results if (r.method, r.iteration) == (name, it)])
+                spread([r.test_error for r in results if (r.method, r.iteration) == (name, it)])
                 for it in iterations
             ),
         )
         for name in METHODS
     ]
     return markdown(("method", *(f"{left[it]:.2f} % left" for it in iterations)), rows)
-
-
-def _spread(values: Sequence[float]) -> str:
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.2f} ± {deviation:.2f}"
 
 
 def _summary(options: Any, results: Sequence[Result], seconds: float) -> Mapping[str, Any]:
@@ -148,7 +138,7 @@ def main() -> int:
         f"{options.steps} + {options.retraining} steps, no augmentation, {len(options.seeds)} seed(s): "
         "a reduced protocol"
     )
-    say(f"dense: {_spread(dense)} % test error")
+    say(f"dense: {spread(dense)} % test error")
     say(table(results))
     save(options.json, _summary(options, results, time.monotonic() - begun))
     return 0

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+from torch import Tensor
+
 from api_schemas.catalogue import load_catalogue
 from api_schemas.jobs import ChildOrder
 from api_schemas.recipe import Recipe, RecipeRequest, resolve
@@ -61,6 +64,14 @@ def run(
             )
         report = Report.model_validate_json((folder / "output" / result.report).read_bytes())
         return Done((folder / "output" / result.model).read_bytes(), report)
+
+
+def write_data(path: Path, x: Tensor, targets: Tensor, validation_rows: int) -> Path:
+    """Rows with labels as a user would upload them; the last ones are marked for validation."""
+    held_out = np.zeros(len(targets), np.uint8)
+    held_out[-validation_rows:] = 1
+    np.savez(path, x=x.numpy(), targets=targets.numpy(), split=held_out)
+    return path
 
 
 def _linked(folder: Path, file: Path) -> str:

@@ -8,7 +8,6 @@ alone. Reads ../shared/data/mnist.
 
 import itertools
 import multiprocessing
-import statistics
 import sys
 import tempfile
 import time
@@ -18,12 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
-import numpy as np
 import torch
 
 from benchmarks import jobs, mnist
-from benchmarks.mnist import Images, Net
-from benchmarks.output import markdown, note, parser, save, say
+from benchmarks.mnist import Net
+from benchmarks.output import markdown, note, parser, save, say, spread
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
 _STEP_RATIOS: Final = (0.5, 0.5, 0.5, 0.5, 0.25)
@@ -102,20 +100,13 @@ def one_seed(seed: int, protocol: Protocol) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="mnist-methods-") as name:
         folder = Path(name)
         model = mnist.write_onnx(dense, folder / "mlp.onnx")
-        data = _written(images, folder / "train.npz")
+        data = jobs.write_data(folder / "train.npz", images.x, images.y, _VALIDATION_ROWS)
         for iteration, method in itertools.product(protocol.iterations, protocol.methods):
             asked = recipe(METHODS[method], iteration, protocol.steps, seed)
             net = _after(model, data, asked, folder)
             results.append(Result(seed, method, iteration, _left(net), mnist.error_percent(net, test)))
             note(str(results[-1]))
     return results
-
-
-def _written(images: Images, path: Path) -> Path:
-    held_out = np.zeros(len(images.y), np.uint8)
-    held_out[-_VALIDATION_ROWS:] = 1
-    np.savez(path, x=images.x.numpy(), targets=images.y.numpy(), split=held_out)
-    return path
 
 
 def _after(model: Path, data: Path, asked: Mapping[str, Any], folder: Path) -> Net:
@@ -138,20 +129,13 @@ def table(results: Sequence[Result], methods: Sequence[str]) -> str:
         (
             name,
             *(
-                _spread([r.test_error for r in results if (r.method, r.iteration) == (name, it)])
+                spread([r.test_error for r in results if (r.method, r.iteration) == (name, it)])
                 for it in sorted({it for it, _ in levels})
             ),
         )
         for name in methods
     ]
     return markdown(("method", *(f"{left:.2f} % left" for left in shown)), rows)
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "–"
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.2f} ± {deviation:.2f}"
 
 
 def main() -> int:
@@ -177,7 +161,7 @@ def main() -> int:
     dense = [result.test_error for result in results if result.method == "dense"]
     spent = time.monotonic() - begun
     say(f"{len(options.seeds)} seeds, {options.steps} steps (the paper: 50,000), {spent:.0f} s")
-    say(f"dense: {_spread(dense)} % test error")
+    say(f"dense: {spread(dense)} % test error")
     say(table(results, options.methods))
     save(options.json, {"steps": options.steps, "results": [asdict(result) for result in results]})
     return 0

@@ -30,7 +30,7 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
         torch.set_num_threads(max(1, threads))
         # Nobody here reads memory before writing it; filling it all the same costs a pass over every tensor.
         memory.fill_uninitialized_memory = False
-        # Moments of weights that stand still fade to subnormal numbers, which processors take ten times as
+        # Moments of weights that stand still fade to subnormal numbers, which processors take many times as
         # long over; they count as zero.
         torch.set_flush_denormal(True)
         try:
