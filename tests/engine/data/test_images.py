@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from api_schemas.jobs import InputSpec
 from api_schemas.models import TensorInfo
@@ -288,6 +288,45 @@ def test_pictures_of_too_many_pixels_are_not_decoded(tmp_path: Path) -> None:
 def test_an_archive_over_the_budget_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(TooLargeError):
         load_dataset(zipped(tmp_path / "d", coloured()), [NCHW], logical_bytes=100)
+
+
+def turned(pixels: np.ndarray, orientation: int, kind: str) -> bytes:
+    """The pixels as stored, with the way up that a camera notes beside them."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stand_as_their_camera_was_held(tmp_path: Path, orientation: int, kind: str) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(stored),
+    }[orientation]
+    zipped(tmp_path / "d", {f"a/{row}.tif": turned(stored, orientation, kind) for row in range(2)})
+    pixels, _ = first(load_dataset(tmp_path / "d", [picture(["n", None, None, 3], "uint8")]))
+    np.testing.assert_array_equal(pixels[0], upright)
+
+
+def test_masks_are_turned_like_their_images(tmp_path: Path) -> None:
+    stored = np.arange(54, dtype=np.uint8).reshape(6, 9)
+    colours = np.repeat(stored[..., None], 3, axis=2)
+    files = {f"images/{row}.png": turned(colours, 6, "PNG") for row in range(2)}
+    files |= {f"masks/{row}.png": turned(stored, 6, "PNG") for row in range(2)}
+    pixels, labels = first(load_dataset(zipped(tmp_path / "d", files), [picture(["n", 3, 9, 6], "uint8")]))
+    np.testing.assert_array_equal(pixels[0, 0], np.rot90(stored, -1))
+    assert labels is not None
+    np.testing.assert_array_equal(labels[0], np.rot90(stored, -1))
 
 
 def test_grey_of_sixteen_bits_keeps_its_upper_half(tmp_path: Path) -> None:
