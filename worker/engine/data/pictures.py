@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from api_schemas.images import Preprocessing
 from worker.engine.errors import InvalidDatasetError
@@ -23,6 +23,17 @@ _RESAMPLING: Final = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+#: What brings stored pixels upright, by the orientation that a camera wrote into Exif.
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE: Final = (5, 6, 7, 8)
 _GREY_16: Final = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -47,17 +58,20 @@ class Fit:
 
 
 def size_of(data: bytes, name: str) -> tuple[int, int, int]:
-    """(height, width, channels) of an image as it is, channels 1 for grey and 3 for others."""
+    """(height, width, channels) of an image that stands upright, channels 1 for grey and 3 for others."""
     image = _opened(data, name)
-    grey = image.mode in ("1", "L", "LA", *_GREY_16)
-    return image.height, image.width, 1 if grey else 3
+    channels = 1 if image.mode in ("1", "L", "LA", *_GREY_16) else 3
+    # Pillow turns TIFF itself, and says so in the size before it has.
+    if image.format != "TIFF" and _orientation(image) in _ON_ITS_SIDE:
+        return image.width, image.height, channels
+    return image.height, image.width, channels
 
 
 def pixels_of(data: bytes, name: str, fit: Fit) -> Array:
     """(height, width, channels) as uint8. Raises `InvalidDatasetError` when the image cannot be decoded."""
     image = _opened(data, name)
     try:
-        fitted = _fitted(_in_mode(image, name, fit), fit)
+        fitted = _fitted(_in_mode(_upright(image), name, fit), fit)
     except (InvalidDatasetError, MemoryError):
         raise
     except Exception as error:  # decoders of hostile bytes raise whatever they come upon
@@ -78,6 +92,23 @@ def _opened(data: bytes, name: str) -> Image.Image:
     if image.width * image.height > _MOST_PIXELS:
         raise _broken(name, f"it has more than {_MOST_PIXELS:,} pixels")
     return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its camera was held; what was trained on upright pictures knows no others."""
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; 1, upright, where Exif says nothing that can be read."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # a damaged note beside good pixels
+        return 1
 
 
 def _broken(name: str, why: str) -> InvalidDatasetError:

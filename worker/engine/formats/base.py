@@ -87,6 +87,8 @@ class Runner(abc.ABC):
     """A model file made ready to run, as a user of the file would run it."""
 
     runtime: str
+    #: What to know of how the runtime takes the file; empty where nothing is out of the ordinary.
+    remark: str = ""
     device: str
     threads: int
     input_names: tuple[str, ...]

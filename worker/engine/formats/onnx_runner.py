@@ -11,6 +11,7 @@ import onnxruntime as ort
 from worker.engine.errors import ModelNotRunnableError
 from worker.engine.formats.base import Array, Runner
 from worker.engine.formats.memory import raise_if_memory
+from worker.engine.formats.onnx_session import open_session
 
 _FATAL_ONLY = 4
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
@@ -26,10 +27,14 @@ class OnnxRunner(Runner):
         self.threads = threads
         providers, self.device = _providers(device)
         try:
-            self._session = ort.InferenceSession(str(path), _quiet(threads), providers=providers)
+            self._session, read_as = open_session(path, _quiet(threads), providers)
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise_if_memory(error)
             raise ModelNotRunnableError(f"ONNX Runtime refuses the model: {shortened(error)}") from None
+        if read_as is not None:
+            self.remark = (
+                f"read as ONNX IR version {read_as}, the newest that ONNX Runtime {ort.__version__} knows"
+            )
         self.input_names = tuple(info.name for info in self._session.get_inputs())
         self.output_names = tuple(info.name for info in self._session.get_outputs())
 

@@ -13,6 +13,8 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
+from worker.engine.formats.onnx_session import open_session
+
 _LOG = logging.getLogger(__name__)
 #: Structures larger than this are not run: the copy and the activations would cost too much.
 _MOST_BYTES = 1 << 30
@@ -51,9 +53,7 @@ def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return open_session(proto, options, ["CPUExecutionProvider"])[0]
 
 
 def _expose(proto: onnx.ModelProto) -> list[str]:

@@ -171,7 +171,7 @@ def _runs(runners: tuple[Runner, Runner], feeds: Feeds) -> CheckResult:
     detail = (
         f"{len(found)} outputs of the same shape and type" if same else "outputs of another shape or type"
     )
-    return CheckResult(name=name, passed=same, detail=detail)
+    return CheckResult(name=name, passed=same, detail="; ".join(filter(None, (detail, after.remark))))
 
 
 def _equals_masked(
