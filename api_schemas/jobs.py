@@ -206,11 +206,29 @@ class CheckpointOrder(Answer):
     hurry: int | None = None
 
 
+class WorldOrder(Answer):
+    """One of several children that train together, and what they talk through: descriptors it was given.
+
+    `memory` is mapped by all of them: a slot of `slot_bytes` for each and one for what came out. Child 0 has
+    a pipe from and to each other in `reads` and `writes`, the others one each from and to child 0. A child
+    waits `seconds` for the others at most.
+    """
+
+    rank: int
+    size: int
+    memory: int
+    slot_bytes: int
+    reads: list[int]
+    writes: list[int]
+    seconds: float
+
+
 class ChildOrder(Answer):
     """What the supervisor hands its child: one job, as files in the child's own directory.
 
     Paths are relative to that directory. `model`, `dataset` and the saved checkpoint are read only.
-    `sandbox` says what confines the child, for the report. Without `checkpoints` none are saved.
+    `sandbox` says what confines the child, for the report. Without `checkpoints` none are saved. With a
+    `world` several children do the same job, and only the first of them speaks and saves.
     """
 
     kind: Literal["prune", "inspect", "plan"]
@@ -224,6 +242,7 @@ class ChildOrder(Answer):
     threads: int | None = None
     sandbox: str = "off"
     checkpoints: CheckpointOrder | None = None
+    world: WorldOrder | None = None
 
 
 class ChildResult(Answer):

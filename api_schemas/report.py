@@ -177,9 +177,10 @@ class CheckResult(Answer):
 
 
 class Environment(Answer):
-    """Where and with what the job ran."""
+    """Where and with what the job ran: `processes` of them trained together, each on a device of its own."""
 
     device: str
+    processes: int = 1
     threads: int
     sandbox: str
     versions: dict[str, str]

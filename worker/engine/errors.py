@@ -16,6 +16,8 @@ EngineError
 ├── NeedsLabelsError         needs_labels
 │   └── LabelsOutOfRangeError    labels_out_of_range
 ├── TooLargeError            payload_too_large
+├── PeerLostError            worker_lost: of several processes of a job one is gone
+├── OutOfStepError           internal: they do not do the same
 └── BrokenPromiseError       internal: our own output failed its verification
 """
 
@@ -122,6 +124,16 @@ class TooLargeError(EngineError):
     """The model is larger than a worker takes."""
 
     code = ErrorCode.PAYLOAD_TOO_LARGE
+
+
+class PeerLostError(EngineError):
+    """Another process of the job is gone."""
+
+    code = ErrorCode.WORKER_LOST
+
+
+class OutOfStepError(EngineError):
+    """The processes of the job do not do the same."""
 
 
 class BrokenPromiseError(EngineError):

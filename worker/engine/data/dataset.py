@@ -66,8 +66,15 @@ class Dataset:
         for index in self._indices(size, min(limit or self.rows, self.rows), seed):
             yield self._batch(index)
 
-    def epochs(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of `size` rows without end, each epoch in an order of its own; all have the same size.
+    def epochs(
+        self,
+        size: int,
+        seed: int,
+        start: int = 0,
+        part: slice = slice(None),
+    ) -> Iterator[Batch]:
+        """Batches of `size` rows without end, each epoch in an order of its own; all have the same size. Of
+        each only the rows of `part` are read and given.
 
         Rows that are left over after an epoch's last whole batch wait for another epoch. The batch at step
         n is the same whether the iterator began at 0 or, with `start`, at n; nothing before it is read.
@@ -77,7 +84,7 @@ class Dataset:
         while True:
             order = np.random.default_rng([seed, epoch]).permutation(self.rows)
             for begin in range(step * size, steps * size, size):
-                yield self._batch(order[begin : begin + size])
+                yield self._batch(order[begin : begin + size][part])
             epoch, step = epoch + 1, 0
 
     def batch_size(self, size: int) -> int:

@@ -60,11 +60,20 @@ class Batcher:
         """Batches of one size without end, from number `start` on, every epoch in an order of its own. Of
         several processes each gets an equal part of every batch."""
         world = world or World()
-        each = self.per_call or -(-self.size // world.size)
-        calls = -(-self.size // (world.size * self.data.batch_size(each)))
-        every = self.data.epochs(each, seed, start * calls * world.size)
+        whole = self.data.batch_size(self._each)
+        if self.per_call is None and whole >= world.size:
+            yield from self._parted(seed, start, world.rank, whole // world.size)
+        calls = -(-self.size // (world.size * whole))
+        every = self.data.epochs(self._each, seed, start * calls * world.size)
         for group in _groups(every, calls * world.size, of_batches=True):
             yield self._rows(group[world.rank * calls : (world.rank + 1) * calls])
+
+    def _parted(self, seed: int, start: int, rank: int, rows: int) -> Iterator[Rows]:
+        """So many rows of each batch that one process alone would have, with nothing else read."""
+        calls = -(-self.size // self.data.batch_size(self._each))
+        part = slice(rank * rows, (rank + 1) * rows)
+        for group in _groups(self.data.epochs(self._each, seed, start * calls, part), calls, of_batches=True):
+            yield self._rows(group)
 
     @property
     def _each(self) -> int:

@@ -15,7 +15,8 @@ class Weights:
 
     def __init__(self, trainable: Trainable) -> None:
         self.parameters: Sequence[torch.nn.Parameter] = _once(list(trainable.parameters.values()))
-        self._tensors = [*self.parameters, *trainable.statistics.values()]
+        self.statistics: Sequence[torch.Tensor] = list(trainable.statistics.values())
+        self._tensors = [*self.parameters, *self.statistics]
 
     def copies(self) -> list[torch.Tensor]:
         """What they are now."""

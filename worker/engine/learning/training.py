@@ -145,9 +145,9 @@ class _Run:
         self._validation, self._options, self._context = validation, options, context
         self._device, self._world = batches.device, World.present()
         self._weights = Weights(trainable)
-        self._optimiser = Optimiser(
-            self._weights.parameters, _on_device(masks, trainable, self._device), options.optimiser
-        )
+        kept = _on_device(masks, trainable, self._device)
+        self._world.share(kept.values())
+        self._optimiser = Optimiser(self._weights.parameters, kept, options.optimiser)
         self._precision = precision(options.precision, self._device)
         self._scaler = self._precision.scaler()
         self._rate = Rate(options.learning_rate, options.steps, options.schedule, options.warm_up)
@@ -181,7 +181,9 @@ class _Run:
         self._now.before = self._now.best = self._figure()
 
     def _figure(self) -> Figure:
-        return self._world.agreed(lambda: self._validation.figure(self._trainable.module))
+        self._world.share(self._weights.statistics)  # each has moved its own by its own rows
+        found = self._world.agreed(lambda: asdict(self._validation.figure(self._trainable.module)))
+        return Figure(**found)
 
     def _steps(self) -> str:
         """Step until there is a reason to end."""
@@ -210,7 +212,7 @@ class _Run:
             loss = self._objective.loss(batch, run(self._module, batch))
         torch.autograd.backward(self._scaler.scale(loss))
         self._optimiser.step(self._scaler, self._options.clip)
-        self._losses += loss.detach()
+        self._losses += self._world.mean(loss.detach().clone())
         self._counted += 1
 
     def _tell(self) -> None:
@@ -225,7 +227,7 @@ class _Run:
 
     def _point(self, figure: Figure | None) -> None:
         rate = self._rate.at(self._now.step - 1) * _LOWER**self._now.retreats
-        mean = float(self._world.mean(self._losses)) / max(1, self._counted)
+        mean = float(self._losses) / max(1, self._counted)
         self._now.curve.append(Point(self._now.step, mean, rate, figure))
         self._losses.zero_()
         self._counted = 0
@@ -236,7 +238,7 @@ class _Run:
         self._trainable.batch_norm(training=False)
         figure = self._figure()
         self._tell_figure(figure)
-        broken = not torch.isfinite(self._world.mean(self._losses)).item() or _out_of_hand(figure, now.before)
+        broken = not torch.isfinite(self._losses).item() or _out_of_hand(figure, now.before)
         self._point(figure)
         if broken:
             return self._retreat()
@@ -276,7 +278,7 @@ class _Run:
         most, several = self._options.max_seconds, self._world.size > 1
         if most is None or (several and self._now.step % self._options.point_every):
             return False
-        return self._world.agreed(lambda: self._seconds() > most)
+        return bool(self._world.agreed(lambda: self._seconds() > most))
 
     def _seconds(self) -> float:
         return self._now.seconds + time.monotonic() - self._begun
@@ -299,10 +301,11 @@ class _Run:
 
     def _resume(self) -> bool:
         """Go on where an earlier attempt was; False where there was none, or one with other options."""
-        found = self._world.agreed(self._saved)
-        if found is None:
+        saved = self._saved() if self._world.first else None
+        state = self._world.agreed(lambda: None if saved is None else dict(saved[0]))
+        if state is None:
             return False
-        state, content = found
+        content = self._world.agreed_bytes(lambda: b"" if saved is None else saved[1])
         tensors = from_bytes(content, self._device)
         self._weights.put_back(numbered("now", tensors))
         self._best = numbered("best", tensors)
