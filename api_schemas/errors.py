@@ -1,6 +1,8 @@
 """Stable error codes and the RFC 9457 problem document that carries them."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from api_schemas.base import Answer
 
@@ -142,3 +144,8 @@ class JobError(Answer):
     code: ErrorCode
     message: str
     hint: str | None = None
+
+
+def plain_message(item: Mapping[str, Any]) -> str:
+    """What pydantic says of one error, without the name of the exception that a validator of ours raised."""
+    return str(item["msg"]).removeprefix("Value error, ")

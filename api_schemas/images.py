@@ -11,6 +11,8 @@ from typing import Literal, Self, final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from api_schemas.errors import plain_message
+
 PREPROCESSING = "preprocessing.json"
 PREPROCESSING_BYTES = 64 * 2**10
 #: The largest file that is decoded.
@@ -85,7 +87,7 @@ def parse_preprocessing(text: bytes) -> Preprocessing:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        raise ImageFolderError(f"{PREPROCESSING}: {where}: {first['msg']}"[:300]) from None
+        raise ImageFolderError(f"{PREPROCESSING}: {where}: {plain_message(first)}"[:300]) from None
 
 
 @final

@@ -19,6 +19,7 @@ from service.auth import require_key
 from service.background import running
 from service.context import Context
 from service.doorbell import Doorbell, make_doorbell
+from service.limiting import RateLimitMiddleware, make_limiter
 from service.metrics import Metrics, MetricsMiddleware
 from service.openapi import install_openapi
 from service.problems import install_problem_handlers
@@ -59,10 +60,14 @@ def create_app(
     )
     app.state.context = context
     app.state.routes = RouteTable({"/v1": _VERSIONED, "": (health.router, dashboard.router)})
+    # The last that is added is the outermost: what the limit refuses is counted too.
+    app.state.limiter = limiter = make_limiter(settings)
+    if limiter is not None:
+        app.add_middleware(RateLimitMiddleware, limiter=limiter, keys=settings.api_keys)
     app.add_middleware(MetricsMiddleware, metrics=context.metrics, label=app.state.routes.label)
     install_problem_handlers(app)
     _include_routers(app)
-    install_openapi(app, needs_key=bool(settings.api_keys))
+    install_openapi(app, needs_key=bool(settings.api_keys), limited=settings.rate_limit_requests is not None)
     return app
 
 
@@ -95,5 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with running(context):
             yield
     finally:
+        if app.state.limiter is not None:
+            await app.state.limiter.close()
         context.doorbell.close()
         context.store.close()

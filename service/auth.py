@@ -18,7 +18,7 @@ async def require_key(request: Request, context: ContextDep) -> None:
     """Refuse what carries no valid key, and writes that a browser sends for another site."""
     _refuse_cross_site(request)
     keys = context.settings.api_keys
-    if keys and not _matches(_presented(request.headers.get("authorization", "")), keys):
+    if keys and valid_key(request.headers.get("authorization", ""), keys) is None:
         raise UnauthorizedError("No valid API key came with the request.", headers=_CHALLENGE)
 
 
@@ -41,10 +41,14 @@ def _presented(authorization: str) -> str | None:
         return None
 
 
-def _matches(presented: str | None, keys: tuple[str, ...]) -> bool:
-    """Constant time per key: digests of equal length are compared, and every key is looked at."""
+def valid_key(authorization: str, keys: tuple[str, ...]) -> str | None:
+    """The digest of the key in an `Authorization` header if it is one of `keys`, in hexadecimal digits.
+
+    Constant time per key: digests of equal length are compared, and every key is looked at.
+    """
+    presented = _presented(authorization)
     if presented is None:
-        return False
-    digest = hashlib.sha256(presented.encode("utf-8", "surrogatepass")).digest()
-    found = [hmac.compare_digest(digest, hashlib.sha256(key.encode()).digest()) for key in keys]
-    return any(found)
+        return None
+    digest = hashlib.sha256(presented.encode("utf-8", "surrogatepass"))
+    found = [hmac.compare_digest(digest.digest(), hashlib.sha256(key.encode()).digest()) for key in keys]
+    return digest.hexdigest() if any(found) else None

@@ -13,18 +13,18 @@ _METHODS = frozenset({"get", "post", "put", "patch", "delete", "head"})
 _REF = "#/components/schemas/{model}"
 
 
-def install_openapi(app: FastAPI, *, needs_key: bool) -> None:
+def install_openapi(app: FastAPI, *, needs_key: bool, limited: bool) -> None:
     """Make `app.openapi()` build, once, the document that tells all that the service answers."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = build(app, needs_key=needs_key)
+            app.openapi_schema = build(app, needs_key=needs_key, limited=limited)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def build(app: FastAPI, *, needs_key: bool) -> dict[str, Any]:
+def build(app: FastAPI, *, needs_key: bool, limited: bool = False) -> dict[str, Any]:
     """The document."""
     document = get_openapi(
         title=app.title, version=app.version, description=_description(), routes=app.routes
@@ -37,7 +37,8 @@ def build(app: FastAPI, *, needs_key: bool) -> dict[str, Any]:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if method in _METHODS:
-                _complete(operation, private=needs_key and path.startswith("/v1"))
+                versioned = path.startswith("/v1")
+                _complete(operation, private=needs_key and versioned, limited=limited and versioned)
     if needs_key:
         document["components"]["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer", "description": "An API key."}
@@ -45,10 +46,10 @@ def build(app: FastAPI, *, needs_key: bool) -> dict[str, Any]:
     return document
 
 
-def _complete(operation: dict[str, Any], *, private: bool) -> None:
-    """What is true of every operation: faults of ours, and keys where there are any."""
-    common = (500, 503) if not private else (401, 500, 503)
-    for status, response in problems(*common).items():
+def _complete(operation: dict[str, Any], *, private: bool, limited: bool) -> None:
+    """What is true of every operation: faults of ours, and keys and a rate limit where there are any."""
+    common = [status for status, holds in ((401, private), (429, limited)) if holds]
+    for status, response in problems(*common, 500, 503).items():
         operation["responses"].setdefault(str(status), response)
     if private:
         operation["security"] = [{"key": []}]

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from api_schemas.errors import ERRORS, ErrorCode, FieldError, Problem, http_status
+from api_schemas.errors import ERRORS, ErrorCode, FieldError, Problem, http_status, plain_message
 from service.errors import ServiceError
 from store.errors import ConflictError, IdempotencyMismatchError, NotFoundError, UnavailableError
 
@@ -96,15 +96,20 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     if any(item["type"] == "json_invalid" for item in found):
         return problem(request, ErrorCode.INVALID_RECIPE, "The body is not valid JSON.", status=400)
     errors = [field_error(item) for item in found[:_MOST_FIELD_ERRORS]]
-    first = f"{errors[0].pointer}: {errors[0].message}" if errors else "the request does not fit its schema"
+    first = summed_up(errors[0]) if errors else "The request does not fit its schema."
     return problem(request, ErrorCode.INVALID_RECIPE, first, errors=errors)
+
+
+def summed_up(error: FieldError) -> str:
+    """Where and what, for a `detail`."""
+    return f"{error.pointer or 'The body'}: {error.message}"
 
 
 def field_error(item: Mapping[str, Any]) -> FieldError:
     """A pydantic error as a JSON pointer and a message."""
     where = [str(step) for step in item["loc"]]
     steps = where[1:] if where[:1] == ["body"] else where
-    return FieldError(pointer=json_pointer(steps), message=_printable(str(item["msg"])))
+    return FieldError(pointer=json_pointer(steps), message=_printable(plain_message(item)))
 
 
 def json_pointer(steps: Sequence[str | int]) -> str:
@@ -167,6 +172,7 @@ _MEANING = {
     415: "The file is of no kind that we read.",
     416: "The range lies outside the file.",
     422: "The request does not fit its schema, the method or the model.",
+    429: "Too many requests; `Retry-After` says for how long to wait.",
     500: "A fault of ours.",
     503: "No answer in time, or a part of the service is away.",
     507: "No room left on the disk.",

@@ -20,6 +20,12 @@ class ServiceSettings(StoreSettings):
     #: Unset means embedded: no doorbell, workers poll the store.
     broker_url: str | None = None
 
+    #: Requests that one key, or one address without a key, may make in `rate_limit_seconds`; unset: any.
+    rate_limit_requests: Annotated[int, Field(ge=1)] | None = None
+    rate_limit_seconds: Annotated[int, Field(ge=1)] = 60
+    #: A Redis in which all API processes count together. Unset: the broker's, if that is one.
+    rate_limit_url: Annotated[str, Field(pattern="^rediss?://")] | None = None
+
     max_upload_bytes: Annotated[int, Field(gt=0)] = 20 * 10**9
     #: Sum of what an uploaded archive unpacks to.
     max_unpacked_bytes: Annotated[int, Field(gt=0)] = 64 * _GIB

@@ -78,7 +78,7 @@ _STOPPED: Final[dict[StopReason, Verdict]] = {
     StopReason.SHUTDOWN: Released(),
     StopReason.LEASE: Abandoned(),
     StopReason.JOB_TIME: Failed(
-        JobError(code=ErrorCode.TIME_LIMIT, message="The job took longer than a job may.")
+        JobError(code=ErrorCode.TIME_LIMIT, message="The job took longer than an attempt may.")
     ),
     StopReason.SILENCE: Failed(
         JobError(code=ErrorCode.TIME_LIMIT, message="The job made no progress for longer than a stage may.")
@@ -102,6 +102,8 @@ def judge(observed: Observed) -> Verdict:
     if observed.result is None:
         return _crashed(observed)
     if observed.result.error is not None:
+        if observed.result.error.code is ErrorCode.WORKER_LOST:  # one of several lost another
+            return _failed(ErrorCode.WORKER_LOST, "A process of the job ended.", retry=True)
         return Failed(child_error(observed.result.error, observed.log_tail))
     return Succeeded(observed.result)
 

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from api_schemas.errors import ErrorCode
+from api_schemas.errors import ErrorCode, plain_message
 from client.cli import screen
 from client.errors import (
     ApiError,
@@ -125,7 +125,7 @@ class GuardedGroup(TyperGroup):
 def _usage(error: ValidationError) -> LookaheadError:
     first = error.errors()[0]
     place = ".".join(str(step) for step in first["loc"])
-    return UsageError(f"{place}: {first['msg']}" if place else str(first["msg"]))
+    return UsageError(f"{place}: {plain_message(first)}" if place else plain_message(first))
 
 
 def _unexpected(error: Exception) -> ExitCode:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from api_schemas.errors import plain_message
 from api_schemas.jobs import JobOptions
 from service.errors import InvalidRequestError
 from service.json_values import refuse_unstorable
@@ -24,7 +25,7 @@ def read_options(fields: Mapping[str, str]) -> JobOptions:
     except ValidationError as error:
         first = error.errors()[0]
         where = " ".join(str(step) for step in first["loc"])
-        raise InvalidRequestError(f"{where}: {first['msg']}") from error
+        raise InvalidRequestError(f"{where}: {plain_message(first)}") from error
 
 
 def _share(percent: str) -> float:

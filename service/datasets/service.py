@@ -47,6 +47,8 @@ def read_arrays(path: Path, max_unpacked_bytes: int) -> tuple[DatasetFormat, lis
         return DatasetFormat.PARQUET, read_parquet(path)
     if looks_like_safetensors(head, path.stat().st_size):
         return DatasetFormat.SAFETENSORS, read_safetensors(path)
+    if not head:
+        return not_a_dataset("it is empty")
     return not_a_dataset("its content is neither .npz, .safetensors, .parquet nor a zip of images")
 
 

@@ -14,7 +14,7 @@ from api_schemas.catalogue import Catalogue, MethodInfo
 from api_schemas.errors import FieldError
 from api_schemas.jobs import InputSpecs, JobOptions
 from api_schemas.models import Inspection, ModelFormat
-from api_schemas.recipe import AXES, PartSpec, Recipe, RecipeRequest, Target, resolve
+from api_schemas.recipe import AXES, OutputFormat, PartSpec, Recipe, RecipeRequest, Target, resolve
 from service.errors import (
     InvalidModelError,
     InvalidRequestError,
@@ -23,7 +23,7 @@ from service.errors import (
     NeedsLabelsError,
     RejectedModelError,
 )
-from service.jobs.data_checks import check_arrays, check_rows_to_learn
+from service.jobs.data_checks import check_arrays, check_given_shapes, check_rows_to_learn
 from service.problems import json_pointer
 from store.records import DatasetRecord, ModelRecord
 
@@ -52,6 +52,7 @@ def resolve_recipe(options: JobOptions, catalogue: Catalogue) -> Recipe:
 def check_job(recipe: Recipe, inputs: InputSpecs, files: Files, catalogue: Catalogue) -> None:
     """Refuse what cannot work: a senseless composition, missing data, labels or shapes, nothing to prune."""
     _check_target(recipe, catalogue)
+    _check_output(recipe, files.model)
     _check_requirements(recipe, files.dataset, catalogue)
     if files.model.inspection_error is not None:
         raise RejectedModelError(files.model.inspection_error)
@@ -112,6 +113,13 @@ def _check_target(recipe: Recipe, catalogue: Catalogue) -> None:
         raise InvalidRequestError.at("/recipe/target", message)
     if recipe.target is None and not recipe.layers:
         raise InvalidRequestError.at("/recipe/layers", "the allocation `given` needs layers or a target")
+
+
+def _check_output(recipe: Recipe, model: ModelRecord) -> None:
+    if recipe.output.format is OutputFormat.ONNX and model.format is not ModelFormat.ONNX:
+        message = f"a file in {model.format.value} comes back in {model.format.value}, never as ONNX"
+        hint = "Leave `output` out, or export the model with torch.onnx.export and upload that."
+        raise InvalidRequestError.at("/output/format", message, hint=hint)
 
 
 def _check_requirements(recipe: Recipe, dataset: DatasetRecord | None, catalogue: Catalogue) -> None:
@@ -181,6 +189,7 @@ def _names_a_layer(wanted: str, names: list[str]) -> bool:
 
 
 def _check_inputs(inputs: InputSpecs, inspection: Inspection, dataset: DatasetRecord | None) -> None:
+    check_given_shapes(inputs, inspection)
     if dataset is not None:
         check_arrays(inputs, inspection, dataset)
         return

@@ -12,11 +12,13 @@ from api_schemas.datasets import SPLIT, TARGETS, VALIDATION, ArrayInfo, DatasetF
 from api_schemas.jobs import InputSpec, InputSpecs
 from api_schemas.models import Inspection, TensorInfo
 from service.errors import (
+    InvalidRequestError,
     LabelsOutOfRangeError,
     NeedsDatasetError,
     TooFewRowsError,
     WrongDtypeError,
 )
+from service.problems import json_pointer
 from store.records import DatasetRecord
 
 Dimension = int | str | None
@@ -52,6 +54,21 @@ def check_arrays(inputs: InputSpecs, inspection: Inspection, dataset: DatasetRec
             _check_shape(item, array)
         _check_rows(item, array, dataset.rows)
     _check_labels(inspection, dataset)
+
+
+def check_given_shapes(inputs: InputSpecs, inspection: Inspection) -> None:
+    """Refuse shapes for inputs that the model does not have, and those that contradict the file's own."""
+    infos = {info.name: info for info in inspection.inputs}
+    for name, given in inputs.items():
+        pointer = json_pointer(["inputs", name])
+        if name not in infos:
+            known = ", ".join(list(infos)[:20]) or "none"
+            raise InvalidRequestError.at(pointer, f"the model has no input {name[:80]!r}; it has {known}")
+        shape = given.shape if isinstance(given, InputSpec) else given
+        own = infos[name].shape
+        if shape is not None and own is not None and not _fits(own, shape):
+            message = f"the input {name[:80]!r} is {own} in the file, which {list(shape)} contradicts"
+            raise InvalidRequestError.at(pointer, message, hint="Give only what the file leaves open.")
 
 
 def check_rows_to_learn(who: str, dataset: DatasetRecord) -> None:

@@ -7,7 +7,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from api_schemas.errors import FieldError
+from api_schemas.errors import FieldError, plain_message
 from api_schemas.jobs import Job, JobOptions
 from service.context import Context, ContextDep
 from service.datasets.service import DatasetService
@@ -114,7 +114,7 @@ def parse_options(text: str | None) -> JobOptions:
         return JobOptions.model_validate(parse_json(text))
     except ValidationError as error:
         errors = [
-            FieldError(pointer=json_pointer(["request", *item["loc"]]), message=item["msg"])
+            FieldError(pointer=json_pointer(["request", *item["loc"]]), message=plain_message(item))
             for item in error.errors()[:50]
         ]
         raise InvalidRequestError(f"{errors[0].pointer}: {errors[0].message}", errors=errors) from error

@@ -22,6 +22,23 @@ def problem(answer: Any) -> Problem:
 
 
 @pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (None, "The body: Field required"),
+        ("[]", "The body: Input should be a valid dictionary or object to extract fields from"),
+        ('{"model_id": "x"}', "/model_id: "),
+        ('{"recipe": {"target": {"sparsity": 0.5, "macs": 0.5}}}', "/recipe/target: a target is exactly one"),
+    ],
+)
+def test_refusals_read_as_sentences(client: TestClient, body: str | None, detail: str) -> None:
+    answer = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    found = problem(answer)
+    assert detail in " ".join(f"{error.pointer or 'The body'}: {error.message}" for error in found.errors)
+    assert found.detail.startswith(("The body: ", "/"))
+    assert "Value error" not in answer.text
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
         ("GET", "/nowhere", 404, "not_found"),

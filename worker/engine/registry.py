@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api_schemas.catalogue import MethodInfo, Requirements
+from api_schemas.errors import plain_message
 from api_schemas.recipe import PartSpec
 from worker.engine.errors import InvalidRecipeError
 
@@ -70,7 +71,7 @@ def resolve(base: type[PartType], spec: PartSpec) -> PartType:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         which = f", parameter {where!r}" if where else ""
-        raise InvalidRecipeError(f"{base.axis} {spec.name!r}{which}: {first['msg']}") from error
+        raise InvalidRecipeError(f"{base.axis} {spec.name!r}{which}: {plain_message(first)}") from error
 
 
 def describe(part: type[Part]) -> MethodInfo:

@@ -179,7 +179,7 @@ CONTENT = [
     (parquet_bytes(pa.table({"x": pa.array([], pa.float32())})), "no rows"),
 ]
 NO_DATASET = [
-    (b"", "neither .npz"),
+    (b"", "it is empty"),
     (b"x,y\n1,2\n", "neither .npz"),
     (pickle.dumps(Bomb()), "neither .npz"),
     (zip_bytes({"x.txt": b"1"}), "not an .npy array"),
@@ -250,3 +250,9 @@ def test_npy_version_two_and_three_headers(tmp_path: Path) -> None:
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, np.zeros((2, 3), np.int16), version=(version, 0))
         assert read(tmp_path, zip_bytes({"x.npy": buffer.getvalue()})) == {"x": ("int16", [2, 3])}
+
+
+def test_an_empty_file_is_called_empty(client: TestClient) -> None:
+    answer = client.post("/v1/datasets", content=b"")
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_format")
+    assert "it is empty" in answer.json()["detail"]

@@ -14,7 +14,7 @@ from api_schemas.recipe import Recipe
 from service.context import Context
 from store.records import JobKind
 from tests.service.conftest import MakeClient, RecordingDoorbell
-from tests.service.files import npz_bytes, onnx_bytes
+from tests.service.files import npz_bytes, onnx_bytes, torchscript_bytes
 from tests.service.jobs.requests import body
 from tests.service.workers import Hand, inspection
 
@@ -323,3 +323,41 @@ def test_the_inspection_queue_needs_no_dataset(client: TestClient) -> None:
     for payload in (b"1", b"2"):
         assert client.post("/v1/models", content=onnx_bytes(payload)).status_code == 201
     assert client.get("/v1/jobs").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer", "words"),
+    [
+        ({"x": [1, 5, 5]}, "/inputs/x", "is ['n', 1, 8, 8] in the file"),
+        ({"x": [1, 1, 8, 9]}, "/inputs/x", "is ['n', 1, 8, 8] in the file"),
+        ({"x": {"shape": [2, 3, 8, 8]}}, "/inputs/x", "is ['n', 1, 8, 8] in the file"),
+        ({"z": [1, 1, 8, 8]}, "/inputs/z", "the model has no input 'z'; it has x"),
+    ],
+)
+def test_inputs_that_contradict_the_file_are_refused(
+    client: TestClient, inspected: str, given: Any, pointer: str, words: str
+) -> None:
+    answer = submit(client, body(inspected) | {"inputs": given})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_recipe")
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == pointer
+    assert words in error["message"]
+
+
+@pytest.mark.parametrize("given", [{"x": [1, 1, 8, 8]}, {"x": {"shape": [32, 1, 8, 8]}}, {"x": {"value": 3}}])
+def test_inputs_that_complete_the_file_are_taken(client: TestClient, inspected: str, given: Any) -> None:
+    answer = submit(client, body(inspected) | {"inputs": given})
+    assert answer.status_code == 202, answer.text
+
+
+def test_another_format_than_the_uploads_is_refused_at_once(client: TestClient, hand: Hand) -> None:
+    made = client.post("/v1/models?filename=net.pt", content=torchscript_bytes())
+    assert made.json()["format"] == "torchscript"
+    wanted = {"inputs": {"x": [1, 1, 8, 8]}, "output": {"format": "onnx"}}
+    assert refusal(client, body(made.json()["id"]) | wanted) == (422, "invalid_recipe", ["/output/format"])
+    wanted["output"] = {"format": "same"}
+    assert submit(client, body(made.json()["id"]) | wanted).status_code == 202
+
+
+def test_an_onnx_file_may_be_asked_for_as_onnx(client: TestClient, inspected: str) -> None:
+    assert submit(client, body(inspected) | {"output": {"format": "onnx"}}).status_code == 202
