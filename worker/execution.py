@@ -1,4 +1,4 @@
-"""One job in one child: order in, events out, a verdict at the end."""
+"""One job in one child, or in several that train together: order in, events out, a verdict at the end."""
 
 import logging
 import signal
@@ -10,12 +10,13 @@ from typing import Final, final
 
 from api_schemas.datasets import DatasetFormat
 from api_schemas.events import ChildEvent, EventType
-from api_schemas.jobs import CheckpointOrder, ChildOrder, ChildResult, Stage
+from api_schemas.jobs import CheckpointOrder, ChildOrder, Stage
 from api_schemas.models import ModelFormat
 from store import Store
 from store.errors import BlobError
 from store.records import DatasetRecord, JobKind, JobRecord, ModelRecord
 from worker.checkpoints import CheckpointKeeper, Say, saved_event
+from worker.crew import Crew
 from worker.devices import device
 from worker.errors import BrokenProtocolError
 from worker.lease import Lease, now
@@ -27,7 +28,7 @@ from worker.relay import MOST_EVENTS, clean_event
 from worker.sandbox.limits import Limits
 from worker.settings import WorkerSettings
 from worker.verdict import Observed
-from worker.watch import StopReason, Watch, allowance
+from worker.watch import Room, StopReason, Watch, allowance
 
 _TICK_SECONDS: Final = 0.1
 _LAST_WORDS_SECONDS: Final = 5.0
@@ -58,12 +59,20 @@ def load_inputs(store: Store, job: JobRecord) -> Inputs:
     return Inputs(job, store.models.get(job.model_id), dataset)
 
 
+def processes_of(inputs: Inputs, settings: WorkerSettings) -> int:
+    """How many processes a job gets: several where something may be trained, for all else each would do
+    for itself what the others do."""
+    job = inputs.job
+    heals = job.recipe is not None and job.recipe.recovery.name != "none"
+    return settings.devices if job.kind is JobKind.PRUNE and heals and inputs.dataset is not None else 1
+
+
 def write_order(
     store: Store, inputs: Inputs, child: ChildProcess, settings: WorkerSettings, say: Say
 ) -> ChildOrder:
     """Copy the files into the child's directory, under names of ours, and say what to do with them.
 
-    `say` is for what the user should know of the checkpoint.
+    `say` is for what the user should know of the checkpoint. Processes share the threads of a job.
     """
     folder = child.directory.input
     model = folder / f"model{_MODEL_SUFFIX[inputs.model.format]}"
@@ -79,7 +88,7 @@ def write_order(
         recipe=job.recipe,
         inputs=job.inputs,
         device=device(),
-        threads=settings.threads,
+        threads=max(1, settings.threads // processes_of(inputs, settings)),
         sandbox=(child.ready and child.ready.ready) or "off",
         checkpoints=_checkpoint_order(store, job, folder, settings, say)
         if job.kind is JobKind.PRUNE
@@ -121,53 +130,63 @@ def _fetch_dataset(store: Store, dataset: DatasetRecord, folder: Path) -> str:
     return f"input/{path.name}"
 
 
-def job_limits(settings: WorkerSettings) -> Limits:
-    """The child's own limits. Processor time is a backstop: the deadline counted on every thread."""
+def job_limits(settings: WorkerSettings, processes: int = 1) -> Limits:
+    """The limits of each child of a job. Processor time is a backstop: the deadline counted on every
+    thread."""
     return Limits(
         cpu_seconds=int(settings.job_seconds * (settings.threads + 1)) + 60,
-        memory_bytes=None if device() == "cuda" else settings.memory_bytes,
+        memory_bytes=None if device() == "cuda" else settings.memory_bytes // processes,
         file_bytes=max(settings.max_output_bytes, settings.max_checkpoint_bytes),
     )
 
 
 @final
 class Execution:
-    """Attends one child until it has ended."""
+    """Attends the children of one job until they have ended."""
 
     def __init__(
         self,
-        child: ChildProcess,
+        crew: Crew,
         lease: Lease,
         settings: WorkerSettings,
         shutdown: threading.Event,
         nursery: Nursery,
         keeper: CheckpointKeeper,
     ) -> None:
-        self._child, self._lease, self._nursery, self._keeper = child, lease, nursery, keeper
-        self._watch = Watch(child.pid, child.directory, allowance(settings), lease, shutdown)
-        self._result: ChildResult | None = None
+        self._crew, self._lease, self._nursery, self._keeper = crew, lease, nursery, keeper
+        self._child, self._settings = crew.leader, settings
+        allowed = allowance(settings, len(crew.members))
+        rooms = [Room(member.pid, member.directory, allowed) for member in crew.members]
+        self._watch = Watch(rooms, allowed, lease, shutdown)
         self._events = 0
 
     def run(self, start: ChildStart) -> Observed:
-        """Hand over the order and see it through. The child is gone when this returns."""
-        self._child.send(start)
+        """Hand over the order and see it through. The children are gone when this returns."""
+        self._crew.send(start, self._settings.job_seconds)
         try:
             stopped = self._attend()
         finally:
             self._nursery.resume()
-        self._child.stop(0 if stopped is StopReason.LEASE else GRACE_SECONDS)
-        status = self._child.returncode
-        return Observed(self._result, 0 if status is None else status, stopped, self._child.log_tail)
+        ended = self._child if stopped is not None else self._cause()
+        self._crew.stop(0 if stopped is StopReason.LEASE else GRACE_SECONDS)
+        status = ended.returncode
+        return Observed(ended.result, 0 if status is None else status, stopped, ended.log_tail)
+
+    def _cause(self) -> ChildProcess:
+        try:
+            return self._crew.cause()
+        except BrokenProtocolError:
+            return self._child
 
     def _attend(self) -> StopReason | None:
         """Listen until the child is done (None) or has to be stopped."""
-        while self._result is None and not self._done():
+        while self._child.result is None and not self._done() and not self._crew.broken:
             reason = self._listen() or self._watch.reason()
             if reason is StopReason.SHUTDOWN and self._keeper.offers:
                 self._wait_for_checkpoint()
             if reason is not None:
                 return reason
-        return self._let_leave()
+        return None if self._crew.broken else self._let_leave()
 
     def _wait_for_checkpoint(self) -> None:
         """A child that saves where it has come to gets a moment to do so once more before it is stopped."""
@@ -191,19 +210,14 @@ class Execution:
         return self._child.silent and self._child.returncode is not None
 
     def _listen(self) -> StopReason | None:
-        if self._child.silent:
-            time.sleep(_TICK_SECONDS)  # pipes closed, still running: the deadlines go on
-            return None
         try:
-            for message in self._child.listen(_TICK_SECONDS):
+            for message in self._crew.listen(_TICK_SECONDS):
                 self._take(message)
         except BrokenProtocolError:
             return StopReason.PROTOCOL
         return None
 
     def _take(self, message: ChildMessage) -> None:
-        if message.result is not None:
-            self._result = self._result or message.result
         if message.event is None:
             return
         if message.event.type is EventType.CHECKPOINT:

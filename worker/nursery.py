@@ -1,8 +1,13 @@
-"""The warm child: one process with the libraries imported waits for the next order, and is used once."""
+"""The warm child: one process with the libraries imported waits for the next order, and is used once.
+
+Where a job may have several processes the others start when the job does: most jobs need none.
+"""
 
 from typing import final
 
-from worker.errors import ChildStartError, SandboxUnavailableError
+from worker.crew import Crew
+from worker.errors import ChildStartError, SandboxUnavailableError, WorkerError
+from worker.exchange import Exchange
 from worker.process import ChildProcess, Launch
 
 START_SECONDS = 120.0
@@ -19,23 +24,36 @@ class Nursery:
 
     def prepare(self) -> None:
         """Start a spare, if there is none that lives. Returns at once; it imports in the background."""
-        self._spare = self._living_spare() or ChildProcess(self._launch)
+        self._spare = self._living_spare() or self._leader()
 
-    def take(self) -> ChildProcess:
-        """A child that is ready for its order; the caller closes it.
+    def take(self, *, several: bool = False) -> Crew:
+        """A child that is ready for its order, or with `several` as many as a job may have; to be closed.
 
-        Raises `SandboxUnavailableError` when the child cannot be confined as asked, `ChildStartError`.
+        Raises `SandboxUnavailableError` when one cannot be confined as asked, `ChildStartError`.
         """
-        child = self._living_spare() or ChildProcess(self._launch)
+        leader = self._living_spare() or self._leader()
         self._spare = None
+        ranks = range(1, self._launch.processes) if several else ()
+        crew = Crew(leader, [ChildProcess(self._launch, leader.exchange, rank) for rank in ranks])
+        try:
+            for member in crew.members:
+                self._await(member)
+        except WorkerError:
+            crew.close()
+            raise
+        return crew
+
+    def _leader(self) -> ChildProcess:
+        """The first of a crew; it is given its place among the others before anybody knows of any."""
+        several = self._launch.processes > 1
+        return ChildProcess(self._launch, Exchange(self._launch.processes) if several else None)
+
+    def _await(self, child: ChildProcess) -> None:
         word = child.wait_ready(self._start_seconds)
-        if word is not None and word.ready is not None:
-            return child
-        tail = child.log_tail[-2000:]
-        child.close()
-        if word is not None:
+        if word is None:
+            raise ChildStartError(f"the child process did not start: {child.log_tail[-2000:]}")
+        if word.ready is None:
             raise SandboxUnavailableError(word.refused)
-        raise ChildStartError(f"the child process did not start: {tail}")
 
     def hush(self) -> None:
         """Stop a spare that is still importing, so that it does not disturb a measurement."""

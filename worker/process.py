@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
+from api_schemas.jobs import ChildResult
 from worker import child
 from worker.errors import BrokenProtocolError
+from worker.exchange import Exchange
 from worker.jobdir import JobDirectory
 from worker.protocol import ChildMessage, ChildStart, MessageReader
 from worker.sandbox.policy import SandboxMode
@@ -30,12 +32,17 @@ _PASSED_ON: Final = (
 
 @dataclass(frozen=True)
 class Launch:
-    """How children are started; the same for every child of a worker."""
+    """How children are started; the same for every child of a worker.
+
+    A job may be given `processes` of them, the n-th of which sees the n-th of `devices`, if there are any.
+    """
 
     scratch: Path
     sandbox: SandboxMode = SandboxMode.STRICT
     cuda: bool = False
     threads: int = 1
+    processes: int = 1
+    devices: tuple[str, ...] = ()
     engine: str = child.ENGINE
     preload: str = child.PRELOAD
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -43,11 +50,17 @@ class Launch:
 
 @final
 class ChildProcess:
-    """A child in a directory of its own. `close` ends it and removes the directory."""
+    """A child in a directory of its own. `close` ends it and removes the directory.
 
-    def __init__(self, launch: Launch) -> None:
+    Of several that are to work together the first, of rank 0, keeps the `exchange` for those that follow.
+    """
+
+    def __init__(self, launch: Launch, exchange: Exchange | None = None, rank: int = 0) -> None:
         self.directory = JobDirectory(launch.scratch)
+        self.exchange = exchange
         self.ready: ChildMessage | None = None
+        self.result: ChildResult | None = None
+        self._rank = rank
         self._reader = MessageReader()
         self._log = bytearray()
         self._spawn(launch)
@@ -57,6 +70,7 @@ class ChildProcess:
             self._selector.register(source, selectors.EVENT_READ)
 
     def _spawn(self, launch: Launch) -> None:
+        given = () if self.exchange is None else self.exchange.given_to(self._rank)
         self._messages, messages_in = os.pipe2(os.O_CLOEXEC)
         lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._errors, errors_in = os.pipe2(os.O_CLOEXEC)
@@ -66,14 +80,16 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=errors_in,
                 stderr=errors_in,
-                pass_fds=(messages_in, lifeline),
+                pass_fds=(messages_in, lifeline, *given),
                 cwd=self.directory.work,
-                env=_environment(launch, self.directory.work),
+                env=_environment(launch, self.directory.work, self._rank),
                 start_new_session=True,  # its own process group, and no terminal
             )
         finally:
             for inherited in (messages_in, lifeline, errors_in):
                 os.close(inherited)
+            if self.exchange is not None:
+                self.exchange.gone_to(self._rank)
 
     @property
     def pid(self) -> int:
@@ -114,6 +130,7 @@ class ChildProcess:
             else:
                 heard += self._reader.feed(data)
         self.ready = self.ready or next((m for m in heard if m.ready is not None or m.refused), None)
+        self.result = self.result or next((m.result for m in heard if m.result is not None), None)
         return heard
 
     @property
@@ -164,6 +181,8 @@ class ChildProcess:
                 pipe.close()
         for descriptor in (self._messages, self._errors, self._lifeline):
             os.close(descriptor)
+        if self.exchange is not None and self._rank == 0:
+            self.exchange.close()
         self.directory.close()
 
 
@@ -186,12 +205,14 @@ def _command(launch: Launch, directory: Path, pipe: int, lifeline: int) -> list[
     return [*fixed, *chosen, f"--preload={launch.preload}", *(["--cuda"] if launch.cuda else [])]
 
 
-def _environment(launch: Launch, directory: Path) -> Mapping[str, str]:
+def _environment(launch: Launch, directory: Path, rank: int) -> Mapping[str, str]:
     """Nothing of ours: no credentials, no addresses. The rest makes runs repeatable."""
     threads = str(launch.threads)
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    own = {"CUDA_VISIBLE_DEVICES": launch.devices[rank]} if launch.devices else {}
     return {
         **passed,
+        **own,
         "HOME": str(directory / "tmp"),
         "TMPDIR": str(directory / "tmp"),
         "USER": "lookahead",

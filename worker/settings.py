@@ -3,12 +3,13 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from store.settings import Seconds, StoreSettings
+from worker.devices import cuda_devices, cuda_visible
 from worker.sandbox.policy import SandboxMode
 
 _SHARE_OF_MEMORY = 0.8
@@ -34,6 +35,10 @@ def _available_threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _available_devices() -> int:
+    return max(1, len(cuda_devices()))
+
+
 def _unique_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
@@ -43,6 +48,7 @@ class WorkerSettings(StoreSettings):
 
     `stage_seconds` is the longest silence of a job: no event, no progress. `memory_bytes` bounds what a
     job may take beside the libraries. `checkpoint_seconds` is how often long work is saved at most.
+    `devices` is how many a job trains on, with a process for each; without GPUs they share the processor.
     `torchscript_enabled` off refuses TorchScript, which is code.
     """
 
@@ -58,9 +64,16 @@ class WorkerSettings(StoreSettings):
     max_checkpoint_bytes: Annotated[int, Field(gt=0)] = 8 * _GIB
     scratch_dir: Path | None = None
     threads: Annotated[int, Field(gt=0)] = Field(default_factory=_available_threads)
+    devices: Annotated[int, Field(gt=0, le=64)] = Field(default_factory=_available_devices)
     poll_seconds: Seconds = 0.5
     worker_name: Annotated[str, Field(min_length=1, max_length=128)] = Field(default_factory=_unique_name)
     torchscript_enabled: bool = True
+
+    @model_validator(mode="after")
+    def _devices_are_there(self) -> Self:
+        if cuda_visible() and self.devices > _available_devices():
+            raise ValueError(f"there are GPUs for {_available_devices()} processes, not for {self.devices}")
+        return self
 
     @property
     def scratch(self) -> Path:

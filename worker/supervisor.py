@@ -21,9 +21,10 @@ from store.records import Claim, JobKind, JobRecord, Outcome
 from worker import failpoints
 from worker.artefacts import Artefacts
 from worker.checkpoints import CheckpointKeeper
-from worker.devices import cuda_visible
+from worker.crew import Crew
+from worker.devices import cuda_devices, cuda_visible
 from worker.errors import ChildStartError, RejectedOutputError, SandboxUnavailableError
-from worker.execution import Execution, Inputs, job_limits, load_inputs, write_order
+from worker.execution import Execution, Inputs, job_limits, load_inputs, processes_of, write_order
 from worker.lease import Lease, now
 from worker.logs import log
 from worker.nursery import Nursery
@@ -42,6 +43,8 @@ def launch_of(settings: WorkerSettings) -> Launch:
         sandbox=settings.sandbox,
         cuda=cuda_visible(),
         threads=settings.threads,
+        processes=settings.devices,
+        devices=cuda_devices()[: settings.devices] if settings.devices > 1 else (),
     )
 
 
@@ -143,23 +146,24 @@ class Supervisor:
             return _failed(ErrorCode.INTERNAL, "The worker failed in a way it should not.", retry=True)
 
     def _in_child(self, inputs: Inputs, lease: Lease) -> Outcome | Verdict:
-        child = self._nursery.take()
+        crew = self._nursery.take(several=processes_of(inputs, self._settings) > 1)
         try:
             self._nursery.prepare()
-            verdict = self._execute(child, inputs, lease)
+            verdict = self._execute(crew, inputs, lease)
             if not isinstance(verdict, Succeeded):
                 return verdict
-            return self._publish(child, inputs, verdict.result, lease)
+            return self._publish(crew.leader, inputs, verdict.result, lease)
         finally:
-            child.close()
+            crew.close()
 
-    def _execute(self, child: ChildProcess, inputs: Inputs, lease: Lease) -> Verdict:
+    def _execute(self, crew: Crew, inputs: Inputs, lease: Lease) -> Verdict:
         lease.add(_stage(Stage.STARTING))
-        order = write_order(self._store, inputs, child, self._settings, lease.add)
+        order = write_order(self._store, inputs, crew.leader, self._settings, lease.add)
+        limits = job_limits(self._settings, len(crew.members))
         failpoints.reach("supervisor.child_started")
-        with self._keeping(child, lease) as keeper:
-            execution = Execution(child, lease, self._settings, self._shutdown, self._nursery, keeper)
-            observed = execution.run(ChildStart(order=order, limits=job_limits(self._settings)))
+        with self._keeping(crew.leader, lease) as keeper:
+            execution = Execution(crew, lease, self._settings, self._shutdown, self._nursery, keeper)
+            observed = execution.run(ChildStart(order=order, limits=limits))
             verdict = judge(observed)
             keeper.end(keep=_goes_on(verdict))
         stopped = None if observed.stopped is None else observed.stopped.value

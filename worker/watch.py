@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -38,27 +39,46 @@ class Allowance:
     disk_bytes: int
 
 
-def allowance(settings: WorkerSettings) -> Allowance:
-    """As the settings say. On disk there may be the output twice over: being written and written.
-
-    Of checkpoints there may be one more, unpacked.
+def allowance(settings: WorkerSettings, processes: int = 1) -> Allowance:
+    """As the settings say, memory for each of the job's processes. On disk there may be the output twice
+    over: being written and written. Of checkpoints there may be one more, unpacked.
     """
     disk_bytes = 2 * settings.max_output_bytes + 3 * settings.max_checkpoint_bytes
-    return Allowance(settings.job_seconds, settings.stage_seconds, settings.memory_bytes, disk_bytes)
+    memory_bytes = settings.memory_bytes // processes
+    return Allowance(settings.job_seconds, settings.stage_seconds, memory_bytes, disk_bytes)
+
+
+@final
+class Room:
+    """What one child takes of memory and disk, beside what it had when this was made."""
+
+    def __init__(self, pid: int, directory: JobDirectory, allowed: Allowance) -> None:
+        self._pid, self._directory, self._allowed = pid, directory, allowed
+        self._resident, self._disk = resident_bytes(pid), directory.bytes_used()
+
+    def exceeded(self) -> StopReason | None:
+        """Which of the two there is too little of. Memory is looked at here too, because address space is not
+        limited where CUDA is used."""
+        if resident_bytes(self._pid) - self._resident > self._allowed.memory_bytes:
+            return StopReason.MEMORY
+        if self._directory.bytes_used() - self._disk > self._allowed.disk_bytes:
+            return StopReason.DISK
+        return None
 
 
 @final
 class Watch:
-    """Looks after one running child; `reason` is asked several times a second."""
+    """Looks after the running children of a job; `reason` is asked several times a second.
+
+    Silence is the leader's: it waits for a child that does not get on, and so falls silent itself.
+    """
 
     def __init__(
-        self, pid: int, directory: JobDirectory, allowed: Allowance, lease: Lease, shutdown: threading.Event
+        self, rooms: Sequence[Room], allowed: Allowance, lease: Lease, shutdown: threading.Event
     ) -> None:
-        self._pid, self._directory, self._allowed = pid, directory, allowed
+        self._rooms, self._allowed = rooms, allowed
         self._lease, self._shutdown = lease, shutdown
         self._started = self._heard = self._looked = now()
-        self._resident = resident_bytes(pid)
-        self._disk = directory.bytes_used()
 
     def progressed(self) -> None:
         """The child has said something."""
@@ -80,15 +100,10 @@ class Watch:
         return StopReason.SILENCE if now() - self._heard > self._allowed.stage_seconds else None
 
     def _out_of_room(self) -> StopReason | None:
-        """Memory is looked at here too, because address space is not limited where CUDA is used."""
         if now() - self._looked < _LOOK_SECONDS:
             return None
         self._looked = now()
-        if resident_bytes(self._pid) - self._resident > self._allowed.memory_bytes:
-            return StopReason.MEMORY
-        if self._directory.bytes_used() - self._disk > self._allowed.disk_bytes:
-            return StopReason.DISK
-        return None
+        return next((reason for room in self._rooms if (reason := room.exceeded())), None)
 
 
 def resident_bytes(pid: int) -> int:

@@ -20,9 +20,9 @@ def test_a_spare_waits_and_is_used_once(tmp_path: Path) -> None:
         nursery.prepare()
         nursery.prepare()
         eventually(lambda: len(children_of(place)) == 1)
-        child = nursery.take()
+        child = nursery.take().leader
         nursery.prepare()
-        other = nursery.take()
+        other = nursery.take().leader
         assert child.pid != other.pid
         for taken in (child, other):
             taken.close()

@@ -105,6 +105,11 @@ class Checkpoints:
         self._number = self._loaded = 0
         self._next = clock() + interval_seconds
 
+    @property
+    def saves(self) -> bool:
+        """False without a folder, and once saving has been given up."""
+        return self._saving
+
     def due(self) -> bool:
         """True when it is time to save: an interval after the last, longer where saving itself is slow."""
         return self._saving and self._clock() >= self._next

@@ -15,8 +15,9 @@ from api_schemas.errors import ErrorCode, JobError
 from api_schemas.jobs import ChildOrder, ChildResult
 from worker.engine import pipeline, sweep
 from worker.engine.checkpoint import Checkpoints
-from worker.engine.context import Context, Emit
+from worker.engine.context import Context, Emit, silent
 from worker.engine.errors import EngineError, InvalidRecipeError
+from worker.engine.learning.distributed import joined_through
 from worker.engine.pipeline import Source
 from worker.engine.report.html import render
 
@@ -26,9 +27,12 @@ PAGE: Final = "report.html"
 
 
 def run_order(order: ChildOrder, directory: Path, emit: Emit) -> ChildResult:
-    """Do what the order says. Every failure but running out of memory comes back in the result."""
+    """Do what the order says. Every failure but running out of memory comes back in the result. Of several
+    processes with one order the first alone tells how it goes, and saves."""
+    spoken = emit if order.world is None or order.world.rank == 0 else silent
     try:
-        return _RUN[order.kind](order, directory, emit)
+        with joined_through(order.world):
+            return _RUN[order.kind](order, directory, spoken)
     except EngineError as error:
         _LOG.info("refused: %s", error)
         return ChildResult(error=error.as_job_error())
@@ -98,14 +102,14 @@ def _checkpoints(order: ChildOrder, directory: Path, emit: Emit) -> Checkpoints:
         return _identity(order, directory)
 
     checkpoints = Checkpoints(
-        directory / given.folder,
+        directory / given.folder if order.world is None or order.world.rank == 0 else None,
         saved=None if given.saved is None else directory / given.saved,
         identity=identity,
         emit=emit,
         interval_seconds=given.interval_seconds,
         most_bytes=given.most_bytes,
     )
-    if given.hurry is not None:
+    if given.hurry is not None and checkpoints.saves:
         checkpoints.hurry_on(given.hurry)
     return checkpoints
 

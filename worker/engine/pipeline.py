@@ -1,5 +1,6 @@
 """The story of a job: load, analyse, score and select, apply, heal, save, verify, report."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from worker.engine.errors import InvalidRecipeError, NeedsInputsError
 from worker.engine.formats.base import LoadOptions, Network
 from worker.engine.graph.build import build
 from worker.engine.graph.candidates import require_layers
+from worker.engine.learning.distributed import World
 from worker.engine.planning import analyse, resolve_parts, select
 from worker.engine.report.build import build_report
 from worker.engine.report.history import History
@@ -71,8 +73,20 @@ def _made(
     with case.context.stage(Stage.SAVING):
         saved = output / f"pruned{carried.network.suffix}"
         carried.network.save(saved)
-    evidence = _examined(case, source, saved, carried)
-    return saved, build_report(carried.network, case.recipe, history, evidence, case.context)
+
+    def report() -> Report:
+        evidence = _examined(case, source, saved, carried)
+        return build_report(carried.network, case.recipe, history, evidence, case.context)
+
+    return saved, _told(report)
+
+
+def _told(make: Callable[[], Report]) -> Report:
+    """Of several processes the first examines and measures, while the others are quiet, and tells them."""
+    world = World.present()
+    if world.size == 1:
+        return make()
+    return Report.model_validate_json(world.agreed_bytes(lambda: make().model_dump_json().encode()))
 
 
 def _require_floor(report: Report, floor: float) -> None:

@@ -11,7 +11,8 @@ from typing import Any, Final, final
 
 import torch
 from torch import distributed
-from torch.distributed import ProcessGroup, ReduceOp
+from torch._C._distributed_c10d import HashStore, _create_work_from_future  # type: ignore[attr-defined]
+from torch.distributed import ProcessGroup, ReduceOp, Work
 from torch.distributed.distributed_c10d import (
     AllreduceOptions,
     BroadcastOptions,
@@ -32,17 +33,19 @@ _REDUCE: Final[Mapping[Any, Reduce]] = {
 
 @final
 class SharedMemoryGroup(ProcessGroup):
-    """The processes behind an exchange, as torch sees them."""
+    """The processes behind an exchange, as torch sees them. Its other forms of a call come down to these."""
 
     def __init__(self, exchange: Exchange) -> None:
-        super().__init__(exchange.rank, exchange.size)
+        super().__init__(exchange.rank, exchange.size)  # type: ignore[call-arg]
         self._exchange = exchange
 
     def getBackendName(self) -> str:  # noqa: N802  torch's name
         """What the group is called in torch's messages."""
         return BACKEND
 
-    def allreduce(self, tensors: Sequence[torch.Tensor], opts: Any = None) -> Any:
+    def allreduce(  # type: ignore[override]
+        self, tensors: Sequence[torch.Tensor], opts: Any = None
+    ) -> Work:
         """Each tensor becomes the sum (or what `opts` asks for) over all processes."""
         asked = (opts or AllreduceOptions()).reduceOp
         operation = next((known for known in _REDUCE if asked == known), None)
@@ -54,37 +57,40 @@ class SharedMemoryGroup(ProcessGroup):
                 tensor.detach().div_(self._exchange.size)
         return _done(tensors)
 
-    def allreduce_coalesced(self, tensors: Sequence[torch.Tensor], opts: Any = None) -> Any:
+    def allreduce_coalesced(self, tensors: Sequence[torch.Tensor], opts: Any = None) -> Work:
         """As `allreduce`."""
         return self.allreduce(tensors, opts)
 
-    def broadcast(self, tensors: Sequence[torch.Tensor], opts: Any = None) -> Any:
+    def broadcast(  # type: ignore[override]
+        self, tensors: Sequence[torch.Tensor], opts: Any = None
+    ) -> Work:
         """Each tensor becomes what it is in the root process."""
         for tensor in tensors:
             self._exchange.broadcast(tensor, (opts or BroadcastOptions()).rootRank)
         return _done(tensors)
 
-    def allgather(
+    def allgather(  # type: ignore[override]
         self, outputs: Sequence[Sequence[torch.Tensor]], inputs: Sequence[torch.Tensor], opts: Any = None
-    ) -> Any:
+    ) -> Work:
         """Each list of `outputs` becomes the tensors of all processes, in their order."""
         del opts
         for into, tensor in zip(outputs, inputs, strict=True):
             self._exchange.gather(tensor, into)
         return _done(outputs)
 
-    def barrier(self, opts: Any = None) -> Any:
+    def barrier(self, opts: Any = None) -> Work:
         """Wait for all."""
         del opts
         self._exchange.meet("barrier")
         return _done([])
 
 
-def _done(result: object) -> Any:
+def _done(result: object) -> Work:
     """A collective that is over, in the form that torch waits for."""
     future: Future[object] = Future()
     future.set_result(result)
-    return torch._C._distributed_c10d._create_work_from_future(future)
+    work: Work = _create_work_from_future(future)
+    return work
 
 
 @contextlib.contextmanager
@@ -97,7 +103,7 @@ def default_group(exchange: Exchange, seconds: float) -> Iterator[None]:
     distributed.Backend.register_backend(BACKEND, create, devices=["cpu", "cuda"])
     distributed.init_process_group(
         BACKEND,
-        store=distributed.HashStore(),  # nothing is told over it: everybody has been given their place
+        store=HashStore(),  # nothing is told over it: everybody has been given their place
         rank=exchange.rank,
         world_size=exchange.size,
         timeout=timedelta(seconds=seconds),

@@ -1,6 +1,7 @@
 """Healing by one part, with what it gained measured beside it: no recovery does harm unseen."""
 
 import time
+from dataclasses import asdict
 from typing import Final, final
 
 import numpy as np
@@ -10,6 +11,7 @@ from api_schemas.report import RecoveryReport
 from worker.engine.context import Context
 from worker.engine.errors import InvalidRecipeError, ModelNotRunnableError
 from worker.engine.graph.build import constants_in
+from worker.engine.learning.distributed import World
 from worker.engine.learning.objective import Figure, Objective
 from worker.engine.learning.validation import BATCH
 from worker.engine.recovery.base import Pruned, Recovery
@@ -96,7 +98,11 @@ class _Yardstick:
         self._objective: Objective | None = None
 
     def figure(self) -> Figure:
-        """The figure of the network as it is now."""
+        """The figure of the network as it is now; of several processes that of the first, for all."""
+        found = self._figure()
+        return Figure(**World.present().agreed(lambda: asdict(found)))
+
+    def _figure(self) -> Figure:
         if self._pruned.data is None:
             return _UNKNOWN
         device = self._context.device

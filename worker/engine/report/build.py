@@ -11,6 +11,7 @@ from api_schemas.report import Environment, FileReport, LayerReport, Report
 from worker.engine.context import Context
 from worker.engine.formats.base import Network
 from worker.engine.graph.layer import Layer
+from worker.engine.learning.distributed import World
 from worker.engine.report.history import History, Snapshot, as_schema
 from worker.engine.types import Evidence, FileFacts, LayerPlan
 
@@ -151,5 +152,9 @@ def _environment(context: Context) -> Environment:
     versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
     versions["platform"] = f"{sys.platform} {platform.machine()}"
     return Environment(
-        device=context.device, threads=context.threads, sandbox=context.sandbox, versions=versions
+        device=context.device,
+        processes=World.present().size,
+        threads=context.threads,
+        sandbox=context.sandbox,
+        versions=versions,
     )

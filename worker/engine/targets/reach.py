@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import final
 
 from api_schemas.jobs import Stage
@@ -10,10 +11,11 @@ from api_schemas.report import Report, TargetProbe
 from worker.engine.case import Case
 from worker.engine.context import silent
 from worker.engine.errors import InvalidRecipeError
+from worker.engine.learning.distributed import World
 from worker.engine.planning import goal_of, overrides_of, selector
 from worker.engine.targets.base import Unit, unit_of
-from worker.engine.targets.search import Probe, Trial, allowed_range, crossing
-from worker.engine.types import Goal
+from worker.engine.targets.search import Effort, Probe, Trial, allowed_range, crossing
+from worker.engine.types import Goal, Plan
 
 
 @final
@@ -55,7 +57,7 @@ def _trial(case: Case, unit: Unit) -> Trial:
     quiet = replace(case.context, emit=silent)
     select = selector(case.parts, case.network, case.graph, quiet, case.rows.learning)
     overrides, checkpoints = overrides_of(case.recipe), case.context.checkpoints
-    trial = Trial(select=lambda sparsity: select(Goal(sparsity, overrides)), measure=unit.figure)
+    trial = Trial(select=lambda sparsity: select(Goal(sparsity, overrides)), measure=partial(_figure, unit))
     saved = checkpoints.load()
     if saved is not None:  # figures that an earlier attempt has taken need not be taken again
         trial.probes.update(
@@ -70,6 +72,12 @@ def _trial(case: Case, unit: Unit) -> Trial:
     return trial
 
 
+def _figure(unit: Unit, plan: Plan) -> float:
+    """The figure that the first of several processes took: they have to go on alike."""
+    figure = unit.figure(plan)
+    return float(World.present().agreed(lambda: figure))
+
+
 def _search(trial: Trial, unit: Unit, goal: float) -> Probe:
     least, most = allowed_range(trial.select)
     easy, hard = (most, least) if not unit.grows else (least, most)
@@ -81,7 +89,13 @@ def _search(trial: Trial, unit: Unit, goal: float) -> Probe:
             hint="ask for more, exclude fewer layers, or choose other parts",
         )
     bad = trial.at(hard)
-    return bad if bad.figure <= goal else crossing(trial, good, bad, goal, unit.spend())
+    return bad if bad.figure <= goal else crossing(trial, good, bad, goal, _effort(unit))
+
+
+def _effort(unit: Unit) -> Effort:
+    """By one clock, though there be several processes."""
+    effort = unit.spend()
+    return replace(effort, clock=lambda: float(World.present().agreed(effort.clock)))
 
 
 def noted(report: Report, recipe: Recipe, found: Aim) -> Report:
