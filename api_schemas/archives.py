@@ -113,12 +113,17 @@ def _check_names(members: Sequence[zipfile.ZipInfo]) -> None:
 
 def is_safe_name(name: str) -> bool:
     """True for a relative path of plain parts: no `..`, root, drive, backslash or control character."""
-    if not name or len(name) > 1024 or "\\" in name or ":" in name.split("/")[0]:
+    if not name or len(name) > 1024 or "\\" in name or _on_a_drive(name):
         return False
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
         return False
     parts = name.removesuffix("/").split("/")
     return all(part not in ("", ".", "..") for part in parts)
+
+
+def _on_a_drive(name: str) -> bool:
+    """Arrays go by the names of a model's inputs, such as `x:0`, and never become files of their own."""
+    return ":" in name.split("/")[0] and not name.endswith(".npy")
 
 
 def _check_member(member: zipfile.ZipInfo, limits: ArchiveLimits) -> None:

@@ -61,7 +61,9 @@ def test_unsafe_names(name: str) -> None:
     assert not is_safe_name(name)
 
 
-@pytest.mark.parametrize("name", ["a", "weights/a.bin", "a b", "folder/", "ä/ö.bin", "..a", "a..b"])
+@pytest.mark.parametrize(
+    "name", ["a", "weights/a.bin", "a b", "folder/", "ä/ö.bin", "..a", "a..b", "x:0.npy", "onnx::Gemm_0.npy"]
+)
 def test_safe_names(name: str) -> None:
     assert is_safe_name(name)
 

@@ -14,7 +14,7 @@ from api_schemas.formats import sniff_model
 from worker.engine.errors import InvalidModelError, TooLargeError
 from worker.engine.formats.archives import check_archive, extract, open_archive
 from worker.engine.formats.base import LoadOptions
-from worker.engine.formats.onnx_tensors import check_tensors, logical_bytes, stored_tensors
+from worker.engine.formats.onnx_tensors import all_graphs, check_tensors, logical_bytes, stored_tensors
 
 #: Most a protobuf message can be.
 _MOST_PROTO = 2**31 - 1
@@ -100,8 +100,10 @@ def check(model: onnx.ModelProto, files: OnnxFiles, options: LoadOptions) -> dic
         for index, tensor in enumerate(stored_tensors(model))
         if tensor.data_location == TensorProto.EXTERNAL
     }
+    held = {index for index, _ in enumerate(model.graph.initializer)}
     try:
-        onnx.checker.check_model(str(files.model) if ranges else _outline(model))
+        # Data of tensors inside nodes is looked for beside the file, so that the file itself is checked.
+        onnx.checker.check_model(_outline(model) if held >= ranges.keys() else str(files.model))
     except Exception as error:  # the checker raises many kinds; each means that it refuses the file
         raise InvalidModelError(f"the ONNX checker refuses the model: {_first_lines(error)}") from None
     return ranges
@@ -109,16 +111,32 @@ def check(model: onnx.ModelProto, files: OnnxFiles, options: LoadOptions) -> dic
 
 def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with large initializers empty: the checker would read all of a file once more only to find
-    what `check_tensors` has found, that they hold as much as they say."""
+    what `check_tensors` has found, that they hold as much as they say.
+
+    What runtimes do without, and exporters leave out, is filled in: shapes of inputs and outputs whose rank
+    is open, imports of operator sets other than ONNX's own.
+    """
     outline = onnx.ModelProto()
     _copy(model, outline, {"graph"})
     _copy(model.graph, outline.graph, {"initializer"})
     for tensor in model.graph.initializer:
-        if len(tensor.raw_data) <= _SMALL:
+        if len(tensor.raw_data) <= _SMALL and tensor.data_location != TensorProto.EXTERNAL:
             outline.graph.initializer.append(tensor)
         else:
             outline.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=[0])
+    for info in (*outline.graph.input, *outline.graph.output):
+        if info.type.HasField("tensor_type"):
+            info.type.tensor_type.shape.SetInParent()
+    import_all(outline)
     return outline
+
+
+def import_all(model: onnx.ModelProto) -> None:
+    """Import the operator sets that nodes are from and the model does not name, ONNX's own apart."""
+    missing = {node.domain for graph in all_graphs(model) for node in graph.node}
+    missing -= {"", "ai.onnx"} | {entry.domain for entry in model.opset_import}
+    for domain in sorted(missing):
+        model.opset_import.add(domain=domain, version=1)
 
 
 def _copy(source: Message, target: Message, but: set[str]) -> None:

@@ -80,7 +80,7 @@ def check_tensors(model: onnx.ModelProto, limit: int) -> None:
             raise TooLargeError(f"the model's tensors take over {limit} bytes when loaded")
         if tensor.data_location != TensorProto.EXTERNAL and _held_bytes(tensor) != size:
             raise InvalidModelError(f"tensor {_short(tensor)} does not hold as much data as its shape says")
-    total += sum(map(filled_bytes, _all_graphs(model)))
+    total += sum(map(filled_bytes, all_graphs(model)))
     if total > limit:
         raise TooLargeError(f"the model's ConstantOfShape nodes make over {limit} bytes of tensors")
     for sparse in _all_sparse(model):
@@ -89,7 +89,7 @@ def check_tensors(model: onnx.ModelProto, limit: int) -> None:
             raise TooLargeError(f"the model's sparse tensors take over {limit} bytes when loaded")
 
 
-def _all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+def all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """The graph and the bodies in its nodes and in those of functions."""
     graphs = [model.graph]
     nodes = [node for function in model.functions for node in function.node]
@@ -105,7 +105,7 @@ def _all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 
 
 def _all_sparse(model: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
-    for graph in _all_graphs(model):
+    for graph in all_graphs(model):
         yield from graph.sparse_initializer
         for node in graph.node:
             for attribute in node.attribute:

@@ -8,9 +8,13 @@ import onnx_ir as ir
 from onnx_ir.passes.common import _c_api_utils
 
 from api_schemas.jobs import InputSpec, InputSpecs
+from worker.engine.formats.onnx_files import import_all
+from worker.engine.formats.onnx_tensors import all_graphs
 from worker.engine.graph.observed import observe
 
 _LOG = logging.getLogger(__name__)
+#: Operators over maps, a type that onnx-ir cannot represent; where it is missing, inference would crash.
+_READ_MAPS = {"CastMap", "DictVectorizer"}
 
 Shape = tuple[int | None, ...]
 
@@ -71,6 +75,11 @@ def _inferred(structure: ir.Model) -> dict[str, Shape]:
 
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    for graph in all_graphs(proto):
+        for node in graph.node:
+            if node.op_type in _READ_MAPS and node.domain == "ai.onnx.ml":
+                node.domain = "unknown"
+    import_all(proto)
     return onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
 
 

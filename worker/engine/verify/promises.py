@@ -14,6 +14,7 @@ from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import build, constants_in
 from worker.engine.graph.layer import Layer
 from worker.engine.graph.views import WeightView
+from worker.engine.graph.weights import stored_dtype
 from worker.engine.types import Plan
 from worker.engine.verify.structure import check_smaller, check_structure
 from worker.engine.verify.weights import LayerWeights, Recount, pruned_check, recount, weight_checks
@@ -158,7 +159,7 @@ def _untouched(promise: Promise, before: Network, after: Network) -> CheckResult
 
 
 def _floating(value: ir.Value) -> bool:
-    dtype = value.dtype if value.const_value is None else value.const_value.dtype
+    dtype = stored_dtype(value)
     return dtype is not None and dtype.is_floating_point()
 
 
