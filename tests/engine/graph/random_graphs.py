@@ -1,5 +1,6 @@
 """Random graphs of the operators that networks are made of, with valid shapes and random weights."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -10,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_DOMAINS = (("com.microsoft", 1),)
 #: None that saturates: a perturbed weight must be seen at every index that it reaches.
 _ACTIVATIONS = ("LeakyRelu", "Abs", "Sin", "Softsign")
 
@@ -54,10 +56,68 @@ class RandomGraph:
         """Store integers."""
         return self.constant(np.array(numbers, np.int64))
 
+    def reshape(self, name: str, shape: tuple[int, ...]) -> str:
+        """A Reshape to a shape that is stored."""
+        return self.node("Reshape", [name, self.ints(*shape)], shape)
+
+    def hidden(self, op: str, inputs: list[str], **attributes: Any) -> str:
+        """Add a node whose output is no activation: a weight on its way, a shape."""
+        name = self.node(op, inputs, (), **attributes)
+        self.values.pop()
+        return name
+
+    def positive_table(self, *shape: int) -> str:
+        """Random numbers around one in any shape."""
+        name = self.positive(int(np.prod(shape)))
+        self.tensors[name] = self.tensors[name].reshape(shape)
+        return name
+
+    def split(self, name: str, shape: tuple[int, ...], axis: int, sizes: tuple[int, ...]) -> list[str]:
+        """Parts of a value along an axis."""
+        names = [f"v{len(self.nodes)}.{part}" for part in range(len(sizes))]
+        node = helper.make_node(
+            "Split", [name, self.ints(*sizes)], names, axis=axis, name=f"Split{len(self.nodes)}"
+        )
+        self.nodes.append(node)
+        self.values += [
+            (part, (*shape[:axis], size, *shape[axis + 1 :])) for part, size in zip(names, sizes, strict=True)
+        ]
+        return names
+
+    def size(self, name: str, axis: int) -> str:
+        """One size of a value, as exporters compute it, in a list of its own."""
+        shape = self.hidden("Shape", [name])
+        one = self.hidden("Gather", [shape, self.constant(np.array(axis, np.int64))], axis=0)
+        return self.hidden("Unsqueeze", [one, self.ints(0)])
+
+    def weight(self, *shape: int) -> str:
+        """Random weights, sometimes behind operators that only rearrange or decode them."""
+        way = self.random.choice(["", "", "", "Identity", "Cast", "Transpose", "Reshape", "DequantizeLinear"])
+        name = self.normal(*shape)
+        if way == "Transpose":
+            order = self.random.sample(range(len(shape)), len(shape))
+            self.tensors[name] = np.ascontiguousarray(self.tensors[name].transpose(np.argsort(order)))
+            return self.hidden(way, [name], perm=order)
+        if way == "Reshape":
+            self.tensors[name] = self.tensors[name].reshape(-1)
+            return self.hidden(way, [name, self.ints(*shape)])
+        if way == "Cast":
+            self.tensors[name] = self.tensors[name].astype(np.float64)
+            return self.hidden(way, [name], to=TensorProto.FLOAT)
+        if way == "DequantizeLinear":
+            scale = np.float32(np.abs(self.tensors[name]).max() / 127)
+            whole = np.round(self.tensors[name] / scale)
+            self.tensors[name] = np.where(whole == 0, 1, whole).astype(np.int8)  # zeros would pass nothing on
+            return self.hidden(way, [name, self.constant(np.array(scale))])
+        return self.hidden(way, [name]) if way else name
+
     def pick(self, rank: int) -> tuple[str, tuple[int, ...]]:
         """A value of that rank, more often a late one."""
         found = [value for value in self.values if len(value[1]) == rank]
         return found[max(self.random.randrange(len(found)), self.random.randrange(len(found)))]
+
+
+Step = Callable[[RandomGraph], None]
 
 
 def convolve(graph: RandomGraph) -> None:
@@ -122,13 +182,7 @@ def split(graph: RandomGraph) -> None:
     first = graph.random.randrange(1, shape[1]) if shape[1] > 1 else 0
     if not first:
         return
-    sizes = (first, shape[1] - first)
-    names = [f"v{len(graph.nodes)}.{part}" for part in range(2)]
-    node = helper.make_node(
-        "Split", [name, graph.ints(*sizes)], names, axis=1, name=f"Split{len(graph.nodes)}"
-    )
-    graph.nodes.append(node)
-    graph.values += [(part, (1, size, *shape[2:])) for part, size in zip(names, sizes, strict=True)]
+    graph.split(name, shape, 1, (first, shape[1] - first))
 
 
 def cut(graph: RandomGraph) -> None:
@@ -207,20 +261,26 @@ def _head(graph: RandomGraph, name: str, shape: tuple[int, ...]) -> str:
     return graph.node("MatMul", [active, graph.normal(10, 3)], (1, 3))
 
 
-def draw_graph(random: Random, steps: int) -> onnx.ModelProto:
+def draw_graph(random: Random, steps: int, ways: Sequence[Step] = STEPS) -> onnx.ModelProto:
     """A model of about so many operators, with one or two outputs."""
     graph = RandomGraph(random, values=[("x", (1, 3, 8, 8))])
     convolve(graph)
     graph.values.pop(0)  # so that all but the first layer read what layers make
     for _ in range(steps):
-        random.choice(STEPS)(graph)
+        random.choice(ways)(graph)
     ends = [value for value in graph.values if len(value[1]) == 4]
     picked = [ends[-1]] + ([random.choice(ends)] if random.random() < 0.3 else [])
-    outputs = [_head(graph, *value) for value in picked]
-    return _model(graph, outputs)
+    outputs = {_head(graph, *value): (1, 3) for value in picked}
+    start = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])
+    return model_of(graph, [start], outputs)
 
 
-def _model(graph: RandomGraph, outputs: list[str]) -> onnx.ModelProto:
+def model_of(
+    graph: RandomGraph,
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Mapping[str, tuple[int, ...]],
+    opset: int = 17,
+) -> onnx.ModelProto:
     """Only what the outputs need: exporters leave no dead ends."""
     needed, kept = set(outputs), []
     for node in reversed(graph.nodes):
@@ -228,15 +288,19 @@ def _model(graph: RandomGraph, outputs: list[str]) -> onnx.ModelProto:
             needed |= set(node.input)
             kept.append(node)
     tensors = [numpy_helper.from_array(a, name) for name, a in graph.tensors.items() if name in needed]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in outputs]
-    start = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])]
-    made = helper.make_graph(kept[::-1], "random", start, ends, tensors)
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name, size in outputs.items()]
+    made = helper.make_graph(kept[::-1], "random", inputs, ends, tensors)
+    domains = [helper.make_opsetid(domain, version) for domain, version in (("", opset), *_DOMAINS)]
+    used = {"", *(node.domain for node in kept)}
+    return helper.make_model(
+        made,
+        opset_imports=[domain for domain in domains if domain.domain in used],
+        ir_version=9 if opset < 21 else 11,
+    )
 
 
-def save_graph(random: Random, steps: int, path: Path) -> Path:
+def save_model(model: onnx.ModelProto, path: Path) -> Path:
     """The same as a file that the checker takes."""
-    model = draw_graph(random, steps)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path

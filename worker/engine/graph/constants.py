@@ -16,6 +16,8 @@ from worker.engine.graph.views import Quantization, Reshape, WeightView, transpo
 _SMALL = 1 << 16
 _PASSING = {"Identity", "Cast", "Dropout"}
 _RESHAPING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+#: Operators through which a stored tensor is still seen as itself.
+REARRANGING = _PASSING | _RESHAPING | {"Transpose", "DequantizeLinear"}
 
 
 def is_constant_node(node: ir.Node) -> bool:
@@ -62,7 +64,7 @@ class Constants:
         return None if node is None else self._view_through(node, value)
 
     def _view_through(self, node: ir.Node, value: ir.Value) -> WeightView | None:
-        if node.op_type not in _PASSING | _RESHAPING | {"Transpose", "DequantizeLinear"}:
+        if node.op_type not in REARRANGING:
             return None
         inner = self.view(node.inputs[0])
         if inner is None:

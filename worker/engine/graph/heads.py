@@ -15,6 +15,7 @@ from worker.engine.graph.channels import (
     Boundary,
     ChannelMap,
     Channels,
+    Ints,
     Reshaped,
     Taken,
     joined,
@@ -91,7 +92,12 @@ def _keep_whole(trace: Trace, channels: ChannelMap, heads: set[int]) -> None:
         place = channels.axes.index(head)
         grid = np.arange(int(np.prod(channels.sizes))).reshape(channels.sizes)
         rows = np.moveaxis(grid, place, 0).reshape(channels.sizes[place], -1)
-        trace.tie(channels, np.broadcast_to(rows[:, :1], rows.shape), channels, rows)
+        alike(trace, channels, rows)
+
+
+def alike(trace: Trace, channels: ChannelMap, rows: Ints) -> None:
+    """The flat indices that stand in a row stay or go together."""
+    trace.tie(channels, np.broadcast_to(rows[:, :1], rows.shape), channels, rows)
 
 
 def _together(results: Sequence[ChannelMap]) -> Channels:

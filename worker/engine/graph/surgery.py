@@ -14,7 +14,7 @@ import onnx_ir as ir
 from worker.engine.formats.base import Network
 from worker.engine.formats.edits import Cut, Edit, SetAttribute, SetOperand
 from worker.engine.graph.analysis import Graph
-from worker.engine.graph.constants import Constants
+from worker.engine.graph.constants import Constants, attribute
 from worker.engine.graph.counts import multiplied
 from worker.engine.graph.kept import Axes, Kept
 from worker.engine.graph.layer import LayerUse
@@ -54,7 +54,8 @@ class Operation:
         """
         operand = node.inputs[index] if index < len(node.inputs) else None
         view = self.constants.view(operand)
-        array = self.constants.array(operand) if view is None else view.forward(self.network.read(view.value))
+        place = None if view is None else _stored_place(node, index, view)
+        array = self.constants.array(operand) if view is None else self._read(view, decoded=place is None)
         if array is None:
             return
         before = array.shape
@@ -63,10 +64,22 @@ class Operation:
             if array.ndim and array.shape[axis] > 1 and len(indices) < array.shape[axis]:
                 taken = taken & _along(array.shape, axis, indices)
                 array = np.take(array, indices, axis=axis)
-        if array.shape != before:
-            where = None if view is None else _stored_cut(view, taken)
-            node, index, array = _as_stored(node, index, array, view)
-            yield SetOperand(node, index, np.ascontiguousarray(array), where)
+        if array.shape == before:
+            return
+        where = None if view is None else _stored_cut(view, taken)
+        if view is not None and place is not None:
+            node, index, array = *place, view.back(array)
+        else:
+            array = as_read(operand, array)
+        yield SetOperand(node, index, np.ascontiguousarray(array), where)
+
+    def _read(self, view: WeightView, *, decoded: bool) -> Array:
+        """A stored tensor as an operator sees it; integers that stand for others as what they stand for."""
+        array, quantization = self.network.read(view.value), view.quantization
+        if decoded and quantization is not None:
+            centred = array.astype(np.float32) - quantization.zero_point.astype(np.float32)
+            array = (centred * quantization.scale).astype(quantization.scale.dtype)
+        return view.forward(array)
 
     def broadcast(self, node: ir.Node, index: int, result: ir.Value) -> Iterator[Edit]:
         """A stored operand that broadcasts against a result whose axes lose indices."""
@@ -130,17 +143,35 @@ def _along(shape: tuple[int, ...], axis: int, indices: Array) -> Array:
     return mask.reshape([-1 if place == axis % len(shape) else 1 for place in range(len(shape))])
 
 
-def _as_stored(
-    node: ir.Node, index: int, array: Array, view: WeightView | None
-) -> tuple[ir.Node, int, Array]:
-    """A tensor that one operator reads through a Transpose stays as it is stored: others may read it so (an
-    output layer that is the embedding table), and go on sharing it."""
+#: Operators whose operand may get smaller without any change of their own.
+_FOLLOWING = {"Transpose", "Identity", "Cast", "Dropout"}
+
+
+def _stored_place(node: ir.Node, index: int, view: WeightView) -> tuple[ir.Node, int] | None:
+    """Where a tensor that one operator reads through others (Transpose, Cast, one scale for all) is read as
+    it is stored: there it can be replaced, and stays as it is stored. Others may read it so (an output layer
+    that is the embedding table), and go on sharing it. None where something on the way holds its sizes."""
     operand = node.inputs[index]
+    while operand is not view.value:
+        producer = None if operand is None else operand.producer()
+        if producer is None or operand is None or len(list(operand.uses())) > 1:
+            return None
+        one = view.quantization is not None and view.quantization.scale.size == 1
+        if producer.op_type not in _FOLLOWING and not (producer.op_type == "DequantizeLinear" and one):
+            return None
+        node, index, operand = producer, 0, producer.inputs[0]
+    return node, index
+
+
+def as_read(operand: ir.Value | None, array: Array) -> Array:
+    """In the type that the last Cast on the way makes of what is stored."""
     producer = None if operand is None else operand.producer()
-    if view is None or producer is None or producer.op_type != "Transpose" or len(view.steps) != 1:
-        return node, index, array
-    alone = producer.inputs[0] is view.value and len(list(producer.outputs[0].uses())) == 1
-    return (producer, 0, view.back(array)) if alone else (node, index, array)
+    while producer is not None and producer.op_type != "Cast" and producer.inputs:
+        following = producer.inputs[0]
+        producer = None if following is None else following.producer()
+    if producer is None or producer.op_type != "Cast":
+        return array
+    return array.astype(ir.DataType(attribute(producer, "to")).numpy())
 
 
 def _stored_cut(view: WeightView, taken: Array) -> Cut | None:
@@ -173,4 +204,4 @@ def _touched(node: ir.Node, kept: Kept) -> bool:
     return any(kept.axes(value) for value in (*node.inputs, *node.outputs))
 
 
-__all__ = ["Edit", "Operation", "SetAttribute", "SetOperand", "operate", "surgery"]
+__all__ = ["Edit", "Operation", "SetAttribute", "SetOperand", "as_read", "operate", "surgery"]

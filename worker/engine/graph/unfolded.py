@@ -3,6 +3,7 @@
 import onnx_ir as ir
 
 from worker.engine.formats.base import Network
+from worker.engine.graph.constants import REARRANGING
 from worker.engine.graph.layer import Layer, LayerUse
 from worker.engine.learning.unfolding import Unfolding, unfolding
 
@@ -37,5 +38,5 @@ def weight_operand(use: LayerUse) -> int | None:
 def _leads_to(value: ir.Value | None, stored: ir.Value) -> bool:
     while value is not None and value is not stored:
         node = value.producer()
-        value = node.inputs[0] if node is not None and node.inputs else None
+        value = node.inputs[0] if node is not None and node.op_type in REARRANGING else None
     return value is stored

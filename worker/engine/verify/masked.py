@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ from api_schemas.models import ModelFormat
 from api_schemas.report import CheckResult
 from worker.engine.errors import ModelNotRunnableError
 from worker.engine.formats.base import Network, Runner
+from worker.engine.formats.edits import Edit, SetOperand
 from worker.engine.granularity.coupled import kept_channels
 from worker.engine.graph.build import constants_in
+from worker.engine.graph.constants import Constants
 from worker.engine.graph.kept import Kept
 from worker.engine.graph.layer import Layer
 from worker.engine.graph.statistics import norms_over, statistics_over
+from worker.engine.graph.surgery import as_read, operate
+from worker.engine.graph.unfolded import weight_operand
 from worker.engine.types import Array, Mask
 from worker.engine.verify.promises import Promise
 
@@ -31,16 +36,27 @@ def write_masked(promise: Promise, network: Network, folder: Path) -> Path:
     place = {value: number for number, value in enumerate(constants_in(promise.network.structure))}
     values = list(constants_in(network.structure))
     kept = kept_channels(promise.graph, promise.plan)
+    edits: list[Edit] = []
     for layer in (*promise.layers, *promise.graph.refused):
         keep = _kept_weights(promise, kept, layer)
-        if keep is not None:
-            value = values[place[layer.view.value]]
-            stored = network.read(value)
-            network.write(value, np.where(layer.view.back(keep), stored, np.zeros((), stored.dtype)))
+        if keep is None:
+            continue
+        value = values[place[layer.view.value]]
+        stored = network.read(value)
+        masked = np.where(layer.view.back(keep), stored, np.zeros((), stored.dtype))
+        apart = _apart(promise, layer, masked, network)
+        edits += apart
+        if not apart:
+            network.write(value, masked)
     path = folder / f"masked{network.suffix}"
-    edits = statistics_over(kept, promise.network.structure, network.structure)
-    if edits and network.format is ModelFormat.ONNX:
-        network = network.rewritten(edits, Path(tempfile.mkdtemp(prefix="masked-", dir=folder)))
+    edits += statistics_over(kept, promise.network.structure, network.structure)
+    if edits:
+        cuts = [
+            replace(edit, cut=replace(edit.cut, tensor=values[place[edit.cut.tensor]]))
+            for edit in operate(promise.graph, promise.network, kept)
+            if isinstance(edit, SetOperand) and edit.cut is not None
+        ]
+        network = network.narrowed(edits, cuts, Path(tempfile.mkdtemp(prefix="masked-", dir=folder)))
     network.save(path)
     return path
 
@@ -52,6 +68,24 @@ def _kept_weights(promise: Promise, kept: Kept, layer: Layer) -> Mask | None:
         return promise.plan.of(layer.name).keep
     uses = [use for use in layer.uses if not kept.inputs(use).all()]
     return kept.weights(uses[0]) if uses else None
+
+
+def _apart(promise: Promise, layer: Layer, masked: Array, network: Network) -> list[Edit]:
+    """The masked weight for a product alone, where the tensor is also looked up as a table: its columns are
+    channels of two kinds, of which either may go."""
+    views = Constants(promise.network, promise.graph.shapes)
+    if layer.reason is None or network.format is not ModelFormat.ONNX:
+        return []
+    twins = dict(zip(promise.network.structure.graph, network.structure.graph, strict=True))
+    found: list[Edit] = []
+    for use in layer.uses:
+        operand = weight_operand(use)
+        view = None if operand is None else views.view(use.node.inputs[operand])
+        if operand is None or view is None or use.node not in twins or view.quantization is not None:
+            return []
+        array = as_read(use.node.inputs[operand], view.forward(masked))
+        found.append(SetOperand(twins[use.node], operand, np.ascontiguousarray(array)))
+    return found
 
 
 def remark_on(promise: Promise) -> str:

@@ -1,4 +1,4 @@
-"""Fused attention (opset 23) and rotary positions, on (batch, head, position, feature) or with the heads side
+"""Fused attention (opset 23), on (batch, head, position, feature) or with the heads side
 by side in (batch, position, features)."""
 
 import math
@@ -14,13 +14,12 @@ from worker.engine.graph.channels import (
     Ints,
     Reshaped,
     Taken,
-    is_stored,
     joined,
     mapped,
     spread,
 )
 from worker.engine.graph.constants import attribute
-from worker.engine.graph.heads import scale_before
+from worker.engine.graph.heads import alike, scale_before
 from worker.engine.graph.layer import Summed
 from worker.engine.graph.surgery import Edit, Operation, SetAttribute, surgery
 from worker.engine.graph.trace import Trace, label, rule
@@ -43,11 +42,11 @@ def attention(node: ir.Node, trace: Trace) -> None:
     times = query.sizes[0] // key.sizes[0]
     if trace.heads:
         for side in whole:
-            _alike(trace, side, np.arange(math.prod(side.sizes)).reshape(side.sizes))
+            alike(trace, side, np.arange(math.prod(side.sizes)).reshape(side.sizes))
         found = _heads_meet(trace, query, key, value, times)
     else:
         for side in whole:
-            _alike(trace, side, np.arange(math.prod(side.sizes)).reshape(side.sizes).T)
+            alike(trace, side, np.arange(math.prod(side.sizes)).reshape(side.sizes).T)
         trace.tie(query, np.arange(query.sizes[1]), key, np.arange(key.sizes[1]))
         axis = len(trace.shape(node.inputs[0]) or ()) - 1
         trace.findings.summed += [Summed(node, 0, (axis,)), Summed(node, 1, (axis,))]
@@ -87,11 +86,6 @@ def _is_plain(node: ir.Node, trace: Trace, heads: int) -> bool:
     return (
         not past and not more and not (own and (shape is None or (len(shape) > 2 and shape[-3] == heads > 1)))
     )
-
-
-def _alike(trace: Trace, side: ChannelMap, rows: Ints) -> None:
-    """What stands in a row stays or goes together."""
-    trace.tie(side, np.broadcast_to(rows[:, :1], rows.shape), side, rows)
 
 
 def _repeated(side: ChannelMap, times: int) -> ChannelMap:
@@ -142,49 +136,3 @@ def _heads_left(node: ir.Node, operation: Operation, index: int, heads: int) -> 
     size = operation.kept.graph.shapes.size(node.inputs[index], 2)
     left = operation.kept.axes(node.inputs[index]).get(2)
     return None if left is None or size is None else np.unique(left // (size // heads))
-
-
-@rule("RotaryEmbedding")
-def rotary(node: ir.Node, trace: Trace) -> None:
-    """Features turn in pairs, the same in every head."""
-    channels, shape = trace.channels(node.inputs[0]), trace.shape(node.inputs[0])
-    trace.put(node.outputs[0], channels)
-    if not isinstance(channels, ChannelMap) or shape is None:
-        return
-    heads = int(attribute(node, "num_heads", 0)) if len(shape) == 3 else int(shape[_HEAD] or 0)
-    features = int(shape[-1] or 0) // (heads if len(shape) == 3 and heads else 1)
-    over_all = math.prod(channels.sizes) == heads * features and len(channels.axes) == len(shape) - 2
-    grid = np.arange(math.prod(channels.sizes)).reshape(-1, max(features, 1))
-    if over_all and trace.heads:
-        _alike(trace, channels, grid)
-        return
-    pairs = grid[0].reshape(-1, 2) if attribute(node, "interleaved", 0) else grid[0].reshape(2, -1).T
-    partly = attribute(node, "rotary_embedding_dim", 0) or len(shape) == 3
-    if not over_all or partly or not all(_turned(node, trace, channels, pairs, index) for index in (1, 2)):
-        trace.freeze(channels, f"{label(node)} turns them in pairs")
-        return
-    _alike(trace, channels, grid.T)
-    _alike(trace, channels, pairs)
-
-
-def _turned(node: ir.Node, trace: Trace, channels: ChannelMap, pairs: Ints, index: int) -> bool:
-    """Tie pairs to the columns of a table; False for one that is neither stored nor a stored one repeated."""
-    table, shape = trace.channels(node.inputs[index]), trace.shape(node.inputs[index])
-    if trace.constants.view(node.inputs[index]) is not None:
-        return True
-    if not is_stored(table) or shape is None or not isinstance(table, ChannelMap):
-        return False
-    trace.tie(channels, pairs[:, 0], table, np.arange(len(pairs)))
-    return table.axes == (len(shape) - 1,)
-
-
-@surgery("RotaryEmbedding")
-def cut_rotary(node: ir.Node, operation: Operation) -> Iterator[Edit]:
-    """The tables of cosines and sines have a column for each pair."""
-    left = operation.kept.axes(node.inputs[0]).get(_FEATURE)
-    size = operation.kept.graph.shapes.size(node.inputs[0], _FEATURE)
-    if left is None or size is None:
-        return
-    pairs = np.unique(left // 2) if attribute(node, "interleaved", 0) else left[left < size // 2]
-    for index in (1, 2):
-        yield from operation.cut(node, index, {-1: pairs})

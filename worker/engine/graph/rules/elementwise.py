@@ -132,8 +132,10 @@ def _joined(node: ir.Node, trace: Trace, operands: list[ir.Value | None]) -> Cha
     """The map of several operands; constants do not count, what only broadcasts neither."""
     data = [value for value in operands if value is not None and not trace.is_constant(value)]
     found = [(value, _lifted(node, trace, value)) for value in data]
-    maps = [(value, c) for value, c in found if isinstance(c, ChannelMap)]
+    maps = [(value, c) for value, c in found if isinstance(c, ChannelMap) and _is_whole(node, trace, c)]
     if not maps:
+        for value in data:
+            trace.read(value, "one channel that meets many")
         return Boundary("no operand's channels are known")
     main = max((c for _, c in maps), key=lambda c: (not is_stored(c), np.prod(c.sizes)))
     parts = [_part(node, trace, value, channels, main) for value, channels in found]
@@ -142,6 +144,12 @@ def _joined(node: ir.Node, trace: Trace, operands: list[ir.Value | None]) -> Cha
             trace.read(value, "branches join with channels on different axes")
         return next(part for part in parts if isinstance(part, Boundary))
     return _unique(reduce(joined, [part for part in parts if isinstance(part, ChannelMap)]))
+
+
+def _is_whole(node: ir.Node, trace: Trace, channels: ChannelMap) -> bool:
+    """False for channels that are repeated over those of another operand."""
+    shape = trace.shape(node.outputs[0])
+    return shape is None or [shape[axis] for axis in channels.axes] == list(channels.sizes)
 
 
 def _part(
