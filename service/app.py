@@ -55,11 +55,14 @@ def create_app(
         title="Lookahead",
         version=version("lookahead-compression"),
         lifespan=_lifespan,
+        docs_url=None,  # FastAPI's pages come from a content network; ours from here
         redoc_url=None,
         separate_input_output_schemas=False,
     )
     app.state.context = context
-    app.state.routes = RouteTable({"/v1": _VERSIONED, "": (health.router, dashboard.router)})
+    app.state.routes = RouteTable(
+        {"/v1": _VERSIONED, "": (health.router, dashboard.router, dashboard.reference_router)}
+    )
     # The last that is added is the outermost: what the limit refuses is counted too.
     app.state.limiter = limiter = make_limiter(settings)
     if limiter is not None:
@@ -90,6 +93,7 @@ def _include_routers(app: FastAPI) -> None:
     app.include_router(versioned)
     app.include_router(health.router)
     app.include_router(dashboard.router, dependencies=keyed)
+    app.include_router(dashboard.reference_router)
     app.mount("/static", dashboard.static_files(), name="static")
 
 

@@ -4,17 +4,19 @@ from pathlib import Path
 from typing import Any
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 from starlette.responses import RedirectResponse, Response
 
+from api_schemas.errors import ERRORS
 from api_schemas.events import EventType
 from api_schemas.ids import JobId
 from api_schemas.jobs import Job, JobStatus
 from service.context import Context, ContextDep
 from service.dashboard.curves import curves
 from service.dashboard.forms import read_options
+from service.dashboard.reference import operations, shapes
 from service.dashboard.words import FILTERS
 from service.errors import ServiceError
 from service.jobs.following import all_events
@@ -27,6 +29,8 @@ from service.transfer.multipart import Form, MultipartReceiver
 from store.records import JobRecord
 
 router = APIRouter(include_in_schema=False)
+#: Open to all, like the document that it shows.
+reference_router = APIRouter(include_in_schema=False)
 
 _HERE = Path(__file__).parent
 _PAGE = 50
@@ -146,6 +150,21 @@ def _chosen(form: Form) -> Form:
     """The form without the empty parts that a browser sends for files that were not chosen."""
     files = tuple((name, file) for name, file in form.files if file.filename or file.size_bytes)
     return Form(files, form.fields)
+
+
+@reference_router.get("/docs")
+def reference_page(request: Request, context: ContextDep) -> Response:
+    """The OpenAPI document, for reading."""
+    app: FastAPI = request.app
+    document = app.openapi()
+    values = {
+        "version": document["info"]["version"],
+        "needs_key": bool(context.settings.api_keys),
+        "operations": operations(document),
+        "shapes": shapes(document),
+        "errors": ERRORS,
+    }
+    return _page(request, "reference.html", values)
 
 
 @router.get("/ui/methods")

@@ -1,9 +1,11 @@
 """Figures and times as people read them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from markupsafe import Markup, escape
 
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 
@@ -58,6 +60,23 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def prose(text: str) -> Markup:
+    """Text with its `code` between backticks marked up, and all else escaped."""
+    plain, *rest = (escape(piece) for piece in text.split("`"))
+    marked = [Markup("<code>{}</code>").format(piece) if odd else piece for odd, piece in _alternating(rest)]
+    return Markup("").join([plain, *marked])
+
+
+def _alternating(pieces: Sequence[Markup]) -> list[tuple[bool, Markup]]:
+    """Every other piece stands between two backticks; one that is never closed is text."""
+    return [(number % 2 == 0 and number + 1 < len(pieces), piece) for number, piece in enumerate(pieces)]
+
+
+def paragraphs(text: str) -> Markup:
+    """`prose`, each paragraph by itself."""
+    return Markup("").join(Markup("<p>{}</p>").format(prose(part)) for part in text.split("\n\n") if part)
+
+
 FILTERS: dict[str, Callable[..., str]] = {
     "size": size,
     "number": number,
@@ -66,4 +85,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     "duration": duration,
     "pretty": pretty,
     "short": short,
+    "prose": prose,
+    "paragraphs": paragraphs,
 }
