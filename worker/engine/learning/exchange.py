@@ -20,6 +20,7 @@ from worker.engine.errors import OutOfStepError, PeerLostError
 
 Reduce = Callable[[torch.Tensor, torch.Tensor], object]
 _NOTE_BYTES: Final = 64
+_POLL_SECONDS: Final = 3600.0  # the system call counts milliseconds in 32 bits
 
 
 @final
@@ -94,6 +95,7 @@ class Exchange:
         """Let go of the pipes; the others see that this one is gone."""
         for pipe in (*self._reads, *self._writes):
             os.close(pipe)
+        self._reads, self._writes = [], []
 
     def _slot(self, rank: int, dtype: torch.dtype, count: int) -> torch.Tensor:
         """The first numbers of a slot; the one behind the last process holds what came out."""
@@ -122,7 +124,7 @@ class Exchange:
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
         end = time.monotonic() + self._seconds
-        while not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+        while not poll.poll(1000 * min(max(0.0, end - time.monotonic()), _POLL_SECONDS)):
             if time.monotonic() >= end:
                 raise PeerLostError(f"another process of the job did not come within {self._seconds:g} s")
         said = os.read(pipe, _NOTE_BYTES)
