@@ -37,3 +37,23 @@ def test_what_is_no_number_is_left_out() -> None:
     drawn = curve(marks, PLAIN, PLAIN, goal=1.5)
     assert drawn is not None and drawn.count("<circle") == 2
     assert "<script>" not in drawn and 'class="threshold"' in drawn
+
+
+def test_both_axes_are_named_in_the_picture() -> None:
+    drawn = curve(
+        [Mark(0, 1, "a"), Mark(1, 2, "b")], Scale("steps taken", str), Scale("loss (log scale)", str)
+    )
+    assert drawn is not None
+    assert ">steps taken</text>" in drawn and ">loss (log scale)</text>" in drawn
+
+
+def test_points_carry_their_names_without_a_pointer_resting_on_them() -> None:
+    drawn = curve([Mark(0, 1, "a", note="macs 0.5"), Mark(1, 2, "b")], PLAIN, PLAIN)
+    assert drawn is not None
+    (place,) = re.findall(r'<text x="([^"]+)" y="([^"]+)" text-anchor="(\w+)">macs 0.5</text>', drawn)
+    assert place[2] == "start" and 0 <= float(place[1]) <= 260
+
+
+def test_a_name_at_the_right_edge_grows_inwards() -> None:
+    drawn = curve([Mark(0, 1, "a"), Mark(1, 2, "b", note="size_bytes 0.25")], PLAIN, PLAIN)
+    assert drawn is not None and 'text-anchor="end">size_bytes 0.25<' in drawn

@@ -155,6 +155,26 @@ def test_recoveries_are_told_with_their_gain_and_their_losses_drawn() -> None:
     assert 'id="recovery"' not in render(report())
 
 
+def test_rounds_of_one_recovery_are_told_apart() -> None:
+    curve = [CurvePoint(step=step, loss=9.0**-step, learning_rate=0.1) for step in (1, 2, 3)]
+    healed = [
+        RecoveryReport(
+            recovery="fine_tune", chosen_because="so asked", seconds=0.1, kept=True, steps=3, curve=curve
+        )
+        for _ in range(3)
+    ]
+    page = render(report(recovery=healed))
+    words = " ".join(visible_text(page).split())
+    assert all(words.count(f"{number} of 3") == 2 for number in (1, 2, 3))  # in the table and over its curve
+    assert page.count(">loss (log scale)</text>") == 3
+    assert "1 of 1" not in visible_text(render(report(recovery=healed[:1])))
+
+
+def test_scores_over_powers_of_ten_say_so() -> None:
+    words = " ".join(visible_text(render(report())).split())
+    assert "scores (log scale)" in words
+
+
 def test_figures_beside_the_one_that_decides_are_shown() -> None:
     further = [
         MetricReport(metric="top-5 accuracy", before=0.991, after=0.983),

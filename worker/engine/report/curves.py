@@ -9,19 +9,23 @@ from markupsafe import Markup
 
 from worker.engine.report.svg import Axis, drawing, label, line, pixels
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 260, 74, 16, 12, 44
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 260, 74, 16, 26, 44
 
 
 @final
 @dataclass(frozen=True)
 class Mark:
-    """A point: on the line or beside it, the chosen one or not, and what a pointer resting on it reads."""
+    """A point: on the line or beside it, the chosen one or not, and what a pointer resting on it reads.
+
+    `note` stands beside it in the picture.
+    """
 
     x: float
     y: float
     title: str
     joined: bool = True
     chosen: bool = False
+    note: str = ""
 
 
 @final
@@ -46,6 +50,7 @@ def curve(marks: Sequence[Mark], across: Scale, up: Scale, goal: float | None = 
         parts.append(line("threshold", _LEFT, y(goal), _WIDTH - _RIGHT, y(goal)))
     parts.append(_path([(x(mark.x), y(mark.y)) for mark in shown if mark.joined]))
     parts.extend(_dot(mark, x(mark.x), y(mark.y)) for mark in shown)
+    parts.extend(_note(mark.note, x(mark.x), y(mark.y)) for mark in shown if mark.note)
     return drawing("chart plot", _WIDTH, _HEIGHT, f"{up.name} over {across.name}", parts)
 
 
@@ -94,6 +99,7 @@ def _frame(x: Axis, y: Axis, across: Scale, up: Scale) -> list[Markup]:
         parts.append(label(up.spell(value), _LEFT - 8, y(value) + 4, "end"))
     for value in round_values(x.low, x.high):
         parts.append(label(across.spell(value), x(value), _HEIGHT - _BOTTOM + 18))
+    parts.append(label(up.name, 0, _TOP - 14, "start"))
     parts.append(label(across.name, (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6))
     return parts
 
@@ -102,6 +108,12 @@ def _path(places: Sequence[tuple[float, float]], css: str = "curve") -> Markup:
     steps = " ".join(f"{pixels(x)},{pixels(y)}" for x, y in places)
     drawn = Markup('<polyline class="{}" points="{}"/>').format(css, steps)
     return drawn if len(places) > 1 else Markup("")
+
+
+def _note(text: str, x: float, y: float) -> Markup:
+    """Below its point and to the side on which there is more room."""
+    left = x < (_LEFT + _WIDTH - _RIGHT) / 2
+    return label(text, x + (9 if left else -9), y + 16, "start" if left else "end")
 
 
 def _dot(mark: Mark, x: float, y: float) -> Markup:

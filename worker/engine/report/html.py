@@ -65,6 +65,7 @@ class LayerDrawing:
     weights: svg.WeightDrawing | None
     scores: Markup | None
     has_threshold: bool
+    log_scores: bool
 
 
 @final
@@ -179,6 +180,7 @@ def _drawing(layer: LayerReport, row: LayerRow) -> LayerDrawing:
         weights=svg.weight_histogram(layer.weights_before, layer.weights_after),
         scores=svg.score_histogram(layer.scores, layer.score_threshold),
         has_threshold=layer.score_threshold is not None,
+        log_scores=layer.scores is not None and layer.scores.log10,
     )
 
 

@@ -21,7 +21,10 @@ def loss_curve(recovery: RecoveryReport) -> Markup | None:
     judged = [(p.step, p.validation_loss) for p in recovery.curve if _finite(p.validation_loss)]
     losses = [loss for _, loss in (*trained, *judged)]
     steep = bool(losses) and min(losses) > 0 and max(losses) > _STEEP * min(losses)
-    across, up = Scale("steps", large), Scale("loss", _power if steep else significant)
+    across, up = (
+        Scale("steps", large),
+        Scale("loss (log scale)", _power) if steep else Scale("loss", significant),
+    )
     drawn = [
         Line([(float(step), math.log10(loss) if steep else loss) for step, loss in points], css)
         for points, css in ((trained, "curve faint"), (judged, "curve"))

@@ -34,7 +34,8 @@ def _mark(point: SweepPoint) -> Mark | None:
     quality = point.output_cosine if point.accuracy is None else point.accuracy
     if quality is None or point.nonzero is None:
         return None
-    return Mark(point.nonzero, quality, target_text(point.target), joined=point.front, chosen=point.chosen)
+    words = target_text(point.target)
+    return Mark(point.nonzero, quality, words, joined=point.front, chosen=point.chosen, note=words)
 
 
 def _quality(report: Report) -> Scale:
