@@ -11,6 +11,7 @@ from worker.engine.context import Context
 from worker.engine.data import Dataset
 from worker.engine.errors import BrokenPromiseError, EngineError, ModelNotRunnableError
 from worker.engine.formats.base import LoadOptions, Network, Runner
+from worker.engine.formats.onnx_widened import wide_feed
 from worker.engine.graph.build import constants_in
 from worker.engine.types import Evidence, FileFacts
 from worker.engine.verify.comparison import compare
@@ -18,8 +19,10 @@ from worker.engine.verify.feeds import BATCH, MOST_ROWS, RANDOM_ROWS, Feeds, fin
 from worker.engine.verify.latency import SLOWER, measure_latency
 from worker.engine.verify.masked import NAME, check_equal, remark_on, write_masked
 from worker.engine.verify.promises import Promise, check_promises
+from worker.engine.verify.saturation import least_magnitudes
 from worker.engine.verify.size import measure_size
 from worker.engine.verify.slowness import cause_of
+from worker.engine.verify.widening import wide_runners
 
 _LATENCY_SECONDS = 3.0
 REORDERED = "reordered channels"
@@ -85,7 +88,7 @@ def _run(
     feeds = find_feeds(examined.data, examined.inputs, before.inputs, runners[0], context)
     checks = [_runs(runners, feeds), *examined.proofs]
     if promise.shrinks and not promise.healed and feeds.reason is None:
-        checks.append(_equals_masked(examined, promise, runners[1], feeds, options, context))
+        checks.append(_equals_masked(examined, promise, feeds, options, context))
     return _Run(runners, feeds, tuple(checks))
 
 
@@ -116,12 +119,12 @@ def _bytes_held(network: Network) -> int:
 def prove_equal(examined: Examined, promise: Promise, context: Context) -> CheckResult:
     """Hold a shrunk network that is to be trained on to the full one that it was taken from."""
     options = LoadOptions(examined.inputs, context.scratch, device=context.device)
-    full, shrunk = _runners(examined, options, context)
+    full, _ = _runners(examined, options, context)
     infos = formats.load(examined.model, options).inputs
     feeds = find_feeds(examined.data, examined.inputs, infos, full, context)
     if feeds.reason is not None:
         return CheckResult(name=NAME, passed=True, detail="not run, as no inputs suit the upload itself")
-    return _equals_masked(examined, promise, shrunk, feeds, options, context)
+    return _equals_masked(examined, promise, feeds, options, context)
 
 
 def prove_same(examined: Examined, context: Context) -> CheckResult:
@@ -131,12 +134,12 @@ def prove_same(examined: Examined, context: Context) -> CheckResult:
     upload = formats.load(examined.model, options)
     if _bytes_held(upload) > MOST_BYTES:
         return CheckResult(name=REORDERED, passed=False, detail="the model is too large to be run twice")
-    before, after = _runners(examined, options, context)
+    before, _ = _runners(examined, options, context)
     feeds = find_feeds(examined.data, examined.inputs, upload.inputs, before, context)
     if feeds.reason is not None:
         return CheckResult(name=REORDERED, passed=False, detail="no inputs suit the upload itself")
-    rows = [batch.feeds for batch in feeds.batches(RANDOM_ROWS, 1)]
-    found = check_equal(before, after, rows)
+    least = least_magnitudes(upload.structure)
+    found = _equal((examined.model, examined.saved), feeds, least, options, context)
     detail = f"{found.detail}, before any weight was pruned"
     return CheckResult(name=REORDERED, passed=found.passed, detail=detail)
 
@@ -177,15 +180,32 @@ def _runs(runners: tuple[Runner, Runner], feeds: Feeds) -> CheckResult:
 def _equals_masked(
     examined: Examined,
     promise: Promise,
-    shrunk: Runner,
     feeds: Feeds,
     options: LoadOptions,
     context: Context,
 ) -> CheckResult:
-    masked = write_masked(promise, formats.load(examined.model, options), context.scratch)
-    full = formats.runner(masked, options, context.threads)
+    upload = formats.load(examined.model, options)
+    least = least_magnitudes(upload.structure)
+    masked = write_masked(promise, upload, context.scratch)
+    return _equal((masked, examined.saved), feeds, least, options, context, remark_on(promise))
+
+
+def _equal(
+    files: tuple[Path, Path],
+    feeds: Feeds,
+    least: Sequence[float],
+    options: LoadOptions,
+    context: Context,
+    remark: str = "",
+) -> CheckResult:
+    """Both on the same rows; files in half precision in float32, where a difference is no rounding."""
     rows = [batch.feeds for batch in feeds.batches(RANDOM_ROWS, 1)]
-    return check_equal(full, shrunk, rows, remark_on(promise))
+    wide = wide_runners(*files, options, context)
+    if wide is not None:
+        rows = [{name: wide_feed(array) for name, array in feed.items()} for feed in rows]
+        return check_equal(*wide, rows, least, f"{remark}; both computed in float32")
+    first, second = (formats.runner(path, options, context.threads) for path in files)
+    return check_equal(first, second, rows, least, remark)
 
 
 def _require(checks: Sequence[CheckResult]) -> None:

@@ -95,9 +95,13 @@ def remark_on(promise: Promise) -> str:
 
 
 def check_equal(
-    full: Runner, shrunk: Runner, feeds: Sequence[Mapping[str, Array]], remark: str = ""
+    full: Runner,
+    shrunk: Runner,
+    feeds: Sequence[Mapping[str, Array]],
+    least: Sequence[float] = (),
+    remark: str = "",
 ) -> CheckResult:
-    """Run both on the same inputs."""
+    """Run both on the same inputs. `least` is what each output's largest magnitude counts as at least."""
     worst = 0.0
     for feed in feeds:
         expected = full.run(feed)
@@ -105,19 +109,21 @@ def check_equal(
             found = shrunk.run(feed)
         except ModelNotRunnableError as error:
             return CheckResult(name=NAME, passed=False, detail=str(error)[:300])
-        for first, second in zip(expected, found, strict=True):
-            worst = max(worst, relative_difference(first, second))
+        scales = least if len(least) == len(expected) else [0.0] * len(expected)
+        for first, second, scale in zip(expected, found, scales, strict=True):
+            worst = max(worst, relative_difference(first, second, scale))
     detail = f"largest relative difference {worst:.1e} over {len(feeds)} rows{remark}"
     return CheckResult(name=NAME, passed=worst <= TOLERANCE, detail=detail)
 
 
-def relative_difference(first: Array, second: Array) -> float:
-    """Largest difference over the largest magnitude; infinite where shapes or finiteness differ."""
+def relative_difference(first: Array, second: Array, least: float = 0.0) -> float:
+    """Largest difference over the largest magnitude, or `least` where that is more; infinite where shapes or
+    finiteness differ."""
     if first.shape != second.shape:
         return float("inf")
     a, b = first.astype(np.float64), second.astype(np.float64)
     finite = np.isfinite(a)
     if not np.array_equal(finite, np.isfinite(b)):
         return float("inf")
-    largest = np.abs(a[finite]).max(initial=0.0)
+    largest = max(np.abs(a[finite]).max(initial=0.0), least)
     return float(np.abs(a[finite] - b[finite]).max(initial=0.0) / largest) if largest else 0.0

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from worker.engine.graph.channels import Boundary, Ints
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.surgery import Edit, Operation, surgery
-from worker.engine.graph.trace import Trace, rule
+from worker.engine.graph.trace import Trace, label, rule
 
 _REASON = "the state of a recurrent operator"
 
@@ -26,6 +26,7 @@ def recurrent(node: ir.Node, trace: Trace) -> None:
     for position, incoming in ((1, data), (2, Boundary(_REASON))):
         view = trace.constants.view(node.inputs[position])
         if view is None or len(view.seen_shape()) != 3:
+            trace.freeze(incoming, f"{label(node)}: its weights are computed from others")
             trace.read(node.inputs[position])
             continue
         directions, _, size = view.seen_shape()
