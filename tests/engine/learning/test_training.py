@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from api_schemas.events import EventType
 from tests.engine.formats.files import writable
 from tests.engine.learning.digits import (
     TRAINING_ROWS,
@@ -16,7 +17,7 @@ from tests.engine.learning.digits import (
     trained,
 )
 from worker.engine.checkpoint import Checkpoints
-from worker.engine.context import Context
+from worker.engine.context import Context, silent
 from worker.engine.data import load_dataset
 from worker.engine.formats import LoadOptions, load
 from worker.engine.learning.batching import batcher_for
@@ -55,7 +56,7 @@ class Case:
         self.rows = rows_file(folder / "rows.npz", slice(0, TRAINING_ROWS))
         self.held_out = rows_file(folder / "held_out.npz", slice(TRAINING_ROWS, None))
 
-    def run(self, objective=None, *, checkpoints=None, **options):
+    def run(self, objective=None, *, checkpoints=None, emit=silent, **options):
         network = load(self.file, LoadOptions(inputs={"input": [1, 1, 8, 8]}))
         masks = {}
         for value in writable(network):
@@ -68,7 +69,7 @@ class Case:
         held_out = load_dataset(self.held_out, network.inputs)
         batches = batcher_for(trainable.module, trainable.input_names, rows, 64, "cpu")
         objective = objective or CrossEntropy()
-        context = Context(self.folder, checkpoints=checkpoints or Checkpoints())
+        context = Context(self.folder, emit, checkpoints=checkpoints or Checkpoints())
         asked = TrainingOptions(**{"steps": 60, "learning_rate": 2e-3} | options)
         validation = Validation(objective, batches.over(held_out))
         record = train(trainable, objective, batches, validation, asked, masks, context)
@@ -177,6 +178,16 @@ def test_time_may_end_it_early(case):
     record, _, _ = case.run(steps=10_000, max_seconds=0.05)
     assert record.ended == "time was up"
     assert record.steps < 10_000
+
+
+@pytest.mark.parametrize("steps", [60, 900])
+def test_losses_and_rates_are_told_while_it_runs_however_short_it_is(case, steps):
+    told = []
+    case.run(steps=steps, emit=told.append)
+    names = [event.data["name"] for event in told if event.type is EventType.METRIC]
+    assert {"loss", "learning_rate", "validation_loss", "validation_accuracy"} <= set(names)
+    losses = [event.data for event in told if event.data.get("name") == "loss"]
+    assert all(np.isfinite(found["value"]) and 1 <= found["step"] <= steps for found in losses)
 
 
 def test_the_curve_has_few_points_and_figures_at_its_end(case):

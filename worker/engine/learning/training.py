@@ -218,12 +218,12 @@ class _Run:
     def _tell(self) -> None:
         """A point of the curve where one is due, and readings for who listens."""
         now, context = self._now, self._context
-        if self._counted >= self._options.point_every:
-            self._point(None)
         context.progress(now.step, self._options.steps, "steps")
         if context.metric_due("loss") and self._counted:
             context.metric("loss", float(self._losses) / self._counted, now.step)
             context.metric("learning_rate", self._rate.at(now.step - 1) * _LOWER**now.retreats, now.step)
+        if self._counted >= self._options.point_every:  # forgets the losses that were just told
+            self._point(None)
 
     def _point(self, figure: Figure | None) -> None:
         rate = self._rate.at(self._now.step - 1) * _LOWER**self._now.retreats
