@@ -49,11 +49,12 @@ class Narrow:
 
 @dataclass(frozen=True, eq=False)
 class Widen:
-    """The node's first result is laid out over all indices again, by axis: where each index of the wide
-    result is taken from."""
+    """A result of the node is laid out over all indices again, by axis: where each index of the wide result
+    is taken from."""
 
     node: ir.Node
     taken: Mapping[int, Array]
+    result: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,8 +55,8 @@ def _narrowed(graph: GraphProto, node: NodeProto, edit: Narrow, name: str) -> It
 
 
 def _widened(graph: GraphProto, node: NodeProto, edit: Widen, name: str) -> Iterator[NodeProto]:
-    wide, last = node.output[0], len(edit.taken) - 1
-    node.output[0] = found = f"{name}.narrow"
+    wide, last = node.output[edit.result], len(edit.taken) - 1
+    node.output[edit.result] = found = f"{name}.narrow"
     for place, (axis, taken) in enumerate(edit.taken.items()):
         result = wide if place == last else f"{name}.{axis}"
         yield _gather(graph, found, taken, axis, result)

@@ -7,7 +7,7 @@ What lies along N of the right side or M of the left passes to the result.
 import numpy as np
 import onnx_ir as ir
 
-from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Ints
+from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Ints, Permuted, mapped
 from worker.engine.graph.heads import product_of_heads
 from worker.engine.graph.layer import Summed
 from worker.engine.graph.shapes import Shape
@@ -16,15 +16,30 @@ from worker.engine.graph.trace import Trace, label
 Side = tuple[Channels, Shape]
 
 
-def product_of_activations(node: ir.Node, trace: Trace) -> None:
-    """MatMul of two activations."""
+def product_of_activations(node: ir.Node, trace: Trace, turned: tuple[bool, bool] = (False, False)) -> None:
+    """MatMul of two activations, either of which may be `turned`: its last two axes change places first."""
     left, right = (trace.channels(value) for value in node.inputs[:2])
     a, b = (trace.shape(value) for value in node.inputs[:2])
     if a is None or b is None or len(a) < 2 or len(b) < 2:
         trace.stop(node, "a product of activations of unknown shape")
         return
-    trace.put(node.outputs[0], multiplied(node, trace, (left, a), (right, b)))
-    trace.findings.summed += [Summed(node, 0, (len(a) - 1,)), Summed(node, 1, (len(b) - 2,))]
+    first = _turned((left, a)) if turned[0] else (left, a)
+    second = _turned((right, b)) if turned[1] else (right, b)
+    trace.put(node.outputs[0], multiplied(node, trace, first, second))
+    sums = len(a) - 1 - turned[0], len(b) - 2 + turned[1]
+    trace.findings.summed += [Summed(node, 0, (sums[0],)), Summed(node, 1, (sums[1],))]
+
+
+def _turned(side: Side) -> Side:
+    """A side with its last two axes in the other order."""
+    channels, shape = side
+    swapped = (*shape[:-2], shape[-1], shape[-2])
+    if isinstance(channels, Boundary):
+        return channels, swapped
+    order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+    places = sorted(range(len(channels.axes)), key=lambda i: order.index(channels.axes[i]))
+    axes = [order.index(channels.axes[i]) for i in places]
+    return mapped(channels, Permuted(places), axes, [channels.sizes[i] for i in places]), swapped
 
 
 def multiplied(node: ir.Node, trace: Trace, left: Side, right: Side) -> Channels:

@@ -6,7 +6,7 @@ only those that stay, and what it makes of each is laid back where it was. What 
 does not matter: nobody reads them but with weights that are zero.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -24,9 +24,25 @@ _NORMS = {
     "SimplifiedLayerNormalization",
     "LpNormalization",
     "MeanVarianceNormalization",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
 }
 #: Products of two activations: sums in which zeros count for nothing.
-_PRODUCTS = {"MatMul", "Einsum", "Attention"}
+_PRODUCTS = {"MatMul", "FusedMatMul", "Einsum", "Attention", "MultiHeadAttention"}
+
+Reference = Callable[[Kept, ir.Node, ir.Node], Iterator[Edit]]
+
+_REFERENCES: dict[tuple[str, str], Reference] = {}
+
+
+def reference(op: str, domain: str = "") -> Callable[[Reference], Reference]:
+    """Register how an operator of many parts is held to what stays: edits of its twin in the other load."""
+
+    def register(function: Reference) -> Reference:
+        _REFERENCES[domain, op] = function
+        return function
+
+    return register
 
 
 def statistics_over(kept: Kept, analysed: ir.Model, structure: ir.Model) -> list[Edit]:
@@ -42,6 +58,10 @@ def norms_over(kept: Kept) -> int:
 
 
 def _edits(kept: Kept, item: Summed, node: ir.Node) -> Iterator[Edit]:
+    own = _REFERENCES.get((node.domain, node.op_type))
+    if own is not None:
+        yield from own(kept, item.node, node)
+        return
     value = item.node.inputs[item.operand]
     axes = {axis: left for axis, left in kept.axes(value).items() if axis in item.axes}
     if not axes:
@@ -55,15 +75,19 @@ def _edits(kept: Kept, item: Summed, node: ir.Node) -> Iterator[Edit]:
     if node.op_type not in _NORMS:
         return
     for index, parameter in enumerate(item.node.inputs[1:], 1):
-        own = kept.graph.shapes.of(parameter) or ()
-        fitting = {axis - len(shape): left for axis, left in axes.items() if len(shape) - axis <= len(own)}
-        lost = {axis: left for axis, left in fitting.items() if own[axis] != 1}
+        size = kept.graph.shapes.of(parameter) or ()
+        fitting = {axis - len(shape): left for axis, left in axes.items() if len(shape) - axis <= len(size)}
+        lost = {axis: left for axis, left in fitting.items() if size[axis] != 1}
         if lost:
             yield Narrow(node, index, lost)
-    yield Widen(node, {axis: _back(left, int(shape[axis] or 0)) for axis, left in axes.items()})
+    for result, made in enumerate(item.node.outputs):
+        if result == 0 or (made.name and kept.graph.shapes.of(made) == shape):
+            yield Widen(
+                node, {axis: places_of(left, int(shape[axis] or 0)) for axis, left in axes.items()}, result
+            )
 
 
-def _back(left: Ints, size: int) -> Ints:
+def places_of(left: Ints, size: int) -> Ints:
     """For each of `size` indices its place among those that are left; any, where it is not."""
     places = np.zeros(size, dtype=np.int64)
     places[left] = np.arange(len(left))

@@ -101,9 +101,9 @@ class Operation:
         if operand is not None and self.constants.is_fixed(operand):
             yield from self._resized(node, index, 0, changed)
             return
-        producer = None if operand is None else operand.producer()
-        if producer is not None and producer.op_type == "Concat":
-            yield from self._resized_parts(producer, changed)
+        parts = _put_together(operand)
+        if parts is not None:
+            yield from self._resized_parts(parts, changed)
 
     def _resized_parts(self, concat: ir.Node, changed: dict[int, int]) -> Iterator[Edit]:
         """A shape put together by Concat, perhaps of parts that are put together. A part that is one count of
@@ -112,6 +112,7 @@ class Operation:
         start = 0
         for index, part in enumerate(concat.inputs):
             known, producer = self.constants.array(part), None if part is None else part.producer()
+            parts = _put_together(part)
             if known is None:
                 return
             inside = {axis - start: size for axis, size in changed.items() if 0 <= axis - start < known.size}
@@ -120,8 +121,8 @@ class Operation:
             elif inside and known.size == 1:
                 times = multiplied(producer, inside[0], self.constants)
                 yield from [times] if times is not None else self._resized(concat, index, start, changed)
-            elif inside and producer is not None and producer.op_type == "Concat":
-                yield from self._resized_parts(producer, inside)
+            elif inside and parts is not None:
+                yield from self._resized_parts(parts, inside)
             start += known.size
 
     def _resized(self, node: ir.Node, index: int, start: int, changed: dict[int, int]) -> Iterator[Edit]:
@@ -134,6 +135,15 @@ class Operation:
                 new.reshape(-1)[axis - start] = size
         if not np.array_equal(new, sizes):
             yield SetOperand(node, index, new)
+
+
+def _put_together(shape: ir.Value | None) -> ir.Node | None:
+    """The Concat that makes a shape, perhaps in another type of integers (TensorFlow counts in int32)."""
+    producer = None if shape is None else shape.producer()
+    while producer is not None and producer.op_type in ("Cast", "Identity"):
+        following = producer.inputs[0]
+        producer = None if following is None else following.producer()
+    return producer if producer is not None and producer.op_type == "Concat" else None
 
 
 def _along(shape: tuple[int, ...], axis: int, indices: Array) -> Array:

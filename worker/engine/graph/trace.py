@@ -6,7 +6,6 @@ from typing import final
 import numpy as np
 import onnx_ir as ir
 
-from api_schemas.models import ModelFormat
 from worker.engine.formats.base import Network
 from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Ints, Source, given
 from worker.engine.graph.constants import Constants
@@ -18,6 +17,8 @@ Rule = Callable[[ir.Node, "Trace"], None]
 
 _RULES: dict[tuple[str, str], Rule] = {}
 _STANDARD = ("", "ai.onnx")
+#: The domain of ONNX Runtime's own operators.
+MICROSOFT = "com.microsoft"
 
 
 def rule(*ops: str, domain: str = "") -> Callable[[Rule], Rule]:
@@ -97,15 +98,8 @@ class Trace:
 
     def sums_up(self, node: ir.Node, axes: Iterable[int]) -> None:
         """Note that the node takes statistics over axes of its first operand's channels: over those that
-        stay, once some are gone.
-
-        Only an ONNX file can be held to that (a reference model is made of its graph); elsewhere all stay.
-        """
-        if self.format is not ModelFormat.ONNX:
-            reason = f"{node.op_type} takes its statistics over them"
-            self.freeze(self.channels(node.inputs[0]), reason)
-        else:
-            self.findings.summed.append(Summed(node, 0, tuple(axes)))
+        stay, once some are gone."""
+        self.findings.summed.append(Summed(node, 0, tuple(axes)))
 
     @property
     def maps(self) -> dict[ir.Value, Channels]:

@@ -32,42 +32,66 @@ def attention(node: ir.Node, trace: Trace) -> None:
     """Features of query and key meet one to one in every head; those of the value pass to the result."""
     for result in node.outputs:
         trace.put(result, Boundary("an attention"))
-    sides = [_by_head(node, trace, index) for index in range(3)]
-    query, key, value = sides
-    whole = [side for side in sides if side is not None]
+    query, key, value = (_by_head(node, trace, index) for index in range(3))
     if query is None or key is None or value is None or not _is_plain(node, trace, query.sizes[0]):
         for index in range(min(len(node.inputs), 3)):
             trace.freeze(trace.channels(node.inputs[index]), f"{label(node)} is not followed head by head")
         return
-    times = query.sizes[0] // key.sizes[0]
-    if trace.heads:
-        for side in whole:
-            alike(trace, side, np.arange(math.prod(side.sizes)).reshape(side.sizes))
-        found = _heads_meet(trace, query, key, value, times)
-    else:
-        for side in whole:
-            alike(trace, side, np.arange(math.prod(side.sizes)).reshape(side.sizes).T)
-        trace.tie(query, np.arange(query.sizes[1]), key, np.arange(key.sizes[1]))
+    found = meet(trace, node, query, key, value)
+    if not trace.heads:
         axis = len(trace.shape(node.inputs[0]) or ()) - 1
         trace.findings.summed += [Summed(node, 0, (axis,)), Summed(node, 1, (axis,))]
-        found = _repeated(value, times)
-    trace.put(node.outputs[0], _as_stored(found, trace.shape(node.outputs[0])))
+    trace.put(node.outputs[0], side_by_side(found, trace.shape(node.outputs[0])))
+
+
+def meet(trace: Trace, node: ir.Node, query: ChannelMap, key: ChannelMap, value: ChannelMap) -> ChannelMap:
+    """The result's map over heads and features, given those of the three operands; what must stay or go
+    together is tied: whole heads, or features that all heads have."""
+    times = query.sizes[0] // key.sizes[0]
+    sides = (query, key, value)
+    if trace.heads:
+        for side in sides:
+            alike(trace, side, _grid(side))
+        if key.sizes[0] == 1 < times:
+            return _heads_alone(trace, node, query, key, value)
+        return _heads_meet(trace, query, key, value, times)
+    for side in sides:
+        alike(trace, side, _grid(side).T)
+    trace.tie(query, np.arange(query.sizes[1]), key, np.arange(key.sizes[1]))
+    return _repeated(value, times)
+
+
+def _grid(side: ChannelMap) -> Ints:
+    return np.arange(math.prod(side.sizes)).reshape(side.sizes)
 
 
 def _by_head(node: ir.Node, trace: Trace, index: int) -> ChannelMap | None:
     """The map of an operand over heads and features, or None where it is another."""
-    channels, shape = trace.channels(node.inputs[index]), trace.shape(node.inputs[index])
     heads = int(attribute(node, "q_num_heads" if index == 0 else "kv_num_heads", 0))
+    return by_head(trace, node.inputs[index], heads)
+
+
+def by_head(trace: Trace, value: ir.Value | None, heads: int) -> ChannelMap | None:
+    """The map of a tensor over heads and features: (batch, head, position, feature), or so many heads side by
+    side; None where it is another."""
+    channels, shape = trace.channels(value), trace.shape(value)
     if not isinstance(channels, ChannelMap) or shape is None:
         return None
     if len(shape) == 3 and heads and channels.axes == (2,) and channels.sizes[0] % heads == 0:
         sizes = (heads, channels.sizes[0] // heads)
         return mapped(channels, Reshaped(sizes), (_HEAD, _FEATURE), sizes)
     own = [shape[axis] for axis in (_HEAD, _FEATURE)] if len(shape) == 4 else []
-    return channels if channels.axes == (_HEAD, _FEATURE) and list(channels.sizes) == own else None
+    if None in own or not own:
+        return None
+    wide = (own[0] or 0, own[1] or 0)
+    one = channels.axes == (_FEATURE,) and own[0] == 1
+    if one or (trace.heads and channels.axes == (_HEAD,)):
+        channels = spread(channels, (_HEAD, _FEATURE), wide)
+    return channels if channels.axes == (_HEAD, _FEATURE) and channels.sizes == wide else None
 
 
-def _as_stored(channels: ChannelMap, shape: tuple[int | None, ...] | None) -> Channels:
+def side_by_side(channels: ChannelMap, shape: tuple[int | None, ...] | None) -> Channels:
+    """A map over heads and features as it lies in a tensor of that shape."""
     if shape is None:
         return Boundary("an attention of unknown shape")
     if len(shape) == 4:
@@ -94,7 +118,7 @@ def _repeated(side: ChannelMap, times: int) -> ChannelMap:
     return mapped(side, Taken(order, 0), side.axes, (side.sizes[0] * times, *side.sizes[1:]))
 
 
-def _first(side: ChannelMap) -> ChannelMap:
+def first_features(side: ChannelMap) -> ChannelMap:
     """One feature for each head: all of a head share its fate."""
     one = mapped(side, Taken(np.array([0]), 1), side.axes, (side.sizes[0], 1))
     return mapped(one, Reshaped(side.sizes[:1]), (_HEAD,), side.sizes[:1])
@@ -104,12 +128,23 @@ def _heads_meet(
     trace: Trace, query: ChannelMap, key: ChannelMap, value: ChannelMap, times: int
 ) -> ChannelMap:
     """The result's map: heads of query and value, tied to those of the key."""
-    heads, keys = _first(query), _first(_repeated(key, times))
+    heads, keys = first_features(query), first_features(_repeated(key, times))
     order = np.arange(heads.sizes[0])
     trace.tie(heads, order, keys, order)
     trace.findings.heads.append(heads)
     wide = _repeated(value, times)
     return joined(wide, spread(heads, wide.axes, wide.sizes))
+
+
+def _heads_alone(
+    trace: Trace, node: ir.Node, query: ChannelMap, key: ChannelMap, value: ChannelMap
+) -> ChannelMap:
+    """All query heads share one key and value head: that stays, they go one by one."""
+    for side in (key, value):
+        trace.freeze(side, f"{label(node)}: the one key and value head that all query heads share")
+    heads = first_features(query)
+    trace.findings.heads.append(heads)
+    return spread(heads, query.axes, (query.sizes[0], value.sizes[1]))
 
 
 @surgery("Attention")

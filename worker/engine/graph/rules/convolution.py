@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from worker.engine.graph.channels import ChannelMap, Channels, Source, fresh
+from worker.engine.graph.channels import ChannelMap, Channels, Source, fresh, joined
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.surgery import Edit, Operation, SetAttribute, surgery
-from worker.engine.graph.trace import Trace, label, rule
+from worker.engine.graph.trace import MICROSOFT, Trace, label, rule
 from worker.engine.graph.views import Reshape, WeightView, transposed
 
 
@@ -68,6 +68,21 @@ def conv(node: ir.Node, trace: Trace) -> None:
     _convolve(node, trace, trace.constants.view(node.inputs[1]), transpose=False)
 
 
+@rule("FusedConv", domain=MICROSOFT)
+def fused_conv(node: ir.Node, trace: Trace) -> None:
+    """Conv, plus something of the result's shape, then an activation."""
+    conv(node, trace)
+    made, added = trace.channels(node.outputs[0]), node.inputs[3] if len(node.inputs) > 3 else None
+    if added is None or not isinstance(made, ChannelMap):
+        return
+    other = trace.channels(added)
+    if isinstance(other, ChannelMap) and (other.axes, other.sizes) == (made.axes, made.sizes):
+        trace.put(node.outputs[0], joined(made, other))
+    else:
+        trace.read(added, "added inside a convolution")
+        trace.freeze(made, f"{label(node)} adds something that is not followed")
+
+
 @rule("ConvTranspose")
 def conv_transpose(node: ir.Node, trace: Trace) -> None:
     """ConvTranspose: weights lie (inputs, outputs / group, *taps); each input position uses every tap."""
@@ -84,6 +99,14 @@ def quantised_conv(node: ir.Node, trace: Trace) -> None:
     _convolve(node, trace, view, transpose=False)
 
 
+@surgery("FusedConv", domain=MICROSOFT)
+def cut_fused_conv(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """The same as for the plain one; a stored addend follows."""
+    yield from cut_conv(node, operation)
+    if len(node.inputs) > 3:
+        yield from operation.broadcast(node, 3, node.outputs[0])
+
+
 @surgery("Conv", "ConvTranspose")
 def cut_conv(node: ir.Node, operation: Operation) -> Iterator[Edit]:
     """Rows, columns and bias; groups that are empty are no groups any more."""
@@ -91,7 +114,7 @@ def cut_conv(node: ir.Node, operation: Operation) -> Iterator[Edit]:
     outputs, inputs = operation.kept.outputs(use), operation.kept.inputs(use)
     groups = np.flatnonzero(outputs.any(axis=1))
     own = np.flatnonzero
-    if node.op_type == "Conv":
+    if node.op_type != "ConvTranspose":
         axes = {0: own(outputs.reshape(-1)), 1: own(inputs[groups[0]])}
     else:
         axes = {0: own(inputs.reshape(-1)), 1: own(outputs[groups[0]])}

@@ -19,7 +19,7 @@ from worker.engine.graph.channels import (
 )
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.surgery import Edit, Operation, surgery
-from worker.engine.graph.trace import Trace, rule
+from worker.engine.graph.trace import MICROSOFT, Trace, rule
 
 _UNARY = """
     Relu LeakyRelu Elu Selu Celu ThresholdedRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Softplus Softsign
@@ -48,13 +48,13 @@ def across(node: ir.Node, trace: Trace) -> None:
     trace.put(node.outputs[0], channels)
 
 
-@rule("QLinearSigmoid", "QLinearLeakyRelu", domain="com.microsoft")
+@rule("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
 def quantised_unary(node: ir.Node, trace: Trace) -> None:
     """Quantised activations of ONNX Runtime."""
     unary(node, trace)
 
 
-@rule("FastGelu", "Gelu", "BiasGelu", "QuickGelu", domain="com.microsoft")
+@rule("FastGelu", "Gelu", "BiasGelu", "QuickGelu", domain=MICROSOFT)
 def fused_activation(node: ir.Node, trace: Trace) -> None:
     """Fused activations of ONNX Runtime; a bias operand is a constant."""
     unary(node, trace)
@@ -64,13 +64,13 @@ def fused_activation(node: ir.Node, trace: Trace) -> None:
 def additive(node: ir.Node, trace: Trace) -> None:
     """Branches that join: energies add (design: the one analysis)."""
     operands = node.inputs[1:] if node.op_type == "Where" else node.inputs
-    trace.put(node.outputs[0], _joined(node, trace, list(operands)))
+    trace.put(node.outputs[0], join(node, trace, list(operands)))
 
 
-@rule("QLinearAdd", domain="com.microsoft")
+@rule("QLinearAdd", domain=MICROSOFT)
 def quantised_add(node: ir.Node, trace: Trace) -> None:
     """QLinearAdd(a, a_scale, a_zero, b, b_scale, b_zero, …)."""
-    trace.put(node.outputs[0], _joined(node, trace, [node.inputs[0], node.inputs[3]]))
+    trace.put(node.outputs[0], join(node, trace, [node.inputs[0], node.inputs[3]]))
 
 
 @rule(
@@ -78,7 +78,7 @@ def quantised_add(node: ir.Node, trace: Trace) -> None:
 )
 def comparison(node: ir.Node, trace: Trace) -> None:
     """Comparisons carry the channels of what they compare."""
-    trace.put(node.outputs[0], _joined(node, trace, list(node.inputs)))
+    trace.put(node.outputs[0], join(node, trace, list(node.inputs)))
 
 
 @rule("Mul", "Div")
@@ -90,7 +90,7 @@ def multiplicative(node: ir.Node, trace: Trace) -> None:
     elif trace.is_constant(first) and node.op_type == "Mul":
         trace.put(node.outputs[0], _times(node, trace, second, first))
     else:
-        trace.put(node.outputs[0], _joined(node, trace, [first, second]))
+        trace.put(node.outputs[0], join(node, trace, [first, second]))
 
 
 def _times(node: ir.Node, trace: Trace, data: ir.Value | None, constant: ir.Value | None) -> Channels:
@@ -128,7 +128,7 @@ def _lifted(node: ir.Node, trace: Trace, value: ir.Value | None) -> Channels:
     return ChannelMap(axes, channels.sizes, channels.terms)
 
 
-def _joined(node: ir.Node, trace: Trace, operands: list[ir.Value | None]) -> Channels:
+def join(node: ir.Node, trace: Trace, operands: list[ir.Value | None]) -> Channels:
     """The map of several operands; constants do not count, what only broadcasts neither."""
     data = [value for value in operands if value is not None and not trace.is_constant(value)]
     found = [(value, _lifted(node, trace, value)) for value in data]
@@ -187,6 +187,13 @@ def _same(first: Term, second: Term) -> bool:
     if first.slope is None or second.slope is None:
         return first.slope is second.slope
     return np.array_equal(first.slope, second.slope)
+
+
+@surgery("BiasGelu", "FastGelu", domain=MICROSOFT)
+def cut_bias(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """The bias is a vector over the features."""
+    if len(node.inputs) > 1:
+        yield from operation.broadcast(node, 1, node.outputs[0])
 
 
 @surgery("Add", "Sub", "Mul", "Div", "Sum", "Mean", "Max", "Min", "Where", "PRelu", "Pow", "Mod", "BitShift")

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from worker.engine.graph.channels import Boundary, Source, fresh
+from worker.engine.graph.channels import Boundary, ChannelMap, Source, fresh, scaled
 from worker.engine.graph.constants import attribute
 from worker.engine.graph.products import product_of_activations
 from worker.engine.graph.surgery import Edit, Operation, surgery
-from worker.engine.graph.trace import Trace, label, rule
+from worker.engine.graph.trace import MICROSOFT, Trace, label, rule
 from worker.engine.graph.views import Reshape, WeightView, transposed
 
 
@@ -72,6 +72,41 @@ def _keep_addend(node: ir.Node, trace: Trace) -> None:
         trace.freeze(trace.channels(node.outputs[0]), "Gemm adds something computed to them")
 
 
+@rule("FusedGemm", domain=MICROSOFT)
+def fused_gemm(node: ir.Node, trace: Trace) -> None:
+    """Gemm, then an activation that works on each number by itself."""
+    gemm(node, trace)
+
+
+@rule("FusedMatMul", domain=MICROSOFT)
+def fused_matmul(node: ir.Node, trace: Trace) -> None:
+    """alpha · A B, the last axes transposed on demand."""
+    left, right = (trace.constants.view(node.inputs[index]) for index in (0, 1))
+    turned = [bool(attribute(node, name, 0)) for name in ("transA", "transB")]
+    if attribute(node, "transBatchA", 0) or attribute(node, "transBatchB", 0):
+        trace.stop(node, "a product whose batch axes are transposed")
+    elif right is not None and left is None and len(right.seen_shape()) >= 2:
+        view = _laid_out(right, _order(right, turned=turned[1]))
+        _multiply(node, trace, node.inputs[0], view, -2 if turned[0] else -1, -1)
+    elif left is not None and right is None and len(left.seen_shape()) >= 2:
+        view = _laid_out(left, _order(left, turned=not turned[0]))
+        _multiply(node, trace, node.inputs[1], view, -1 if turned[1] else -2, -2)
+    elif left is None and right is None:
+        product_of_activations(node, trace, (turned[0], turned[1]))
+    else:
+        trace.stop(node, "a product with a vector")
+    made = trace.channels(node.outputs[0])
+    if isinstance(made, ChannelMap):
+        trace.put(node.outputs[0], scaled(made, float(attribute(node, "alpha", 1.0))))
+
+
+def _order(view: WeightView, *, turned: bool) -> tuple[int, ...]:
+    """Where outputs, inputs and batches of a weight stand: (…, inputs, outputs), or turned."""
+    rank = len(view.seen_shape())
+    last = (rank - 2, rank - 1) if turned else (rank - 1, rank - 2)
+    return (*last, *range(rank - 2))
+
+
 @rule("MatMul")
 def matmul(node: ir.Node, trace: Trace) -> None:
     """MatMul with a stored operand on either side; more than two dimensions of weight are batches."""
@@ -111,10 +146,16 @@ def quantised_matmul(node: ir.Node, trace: Trace) -> None:
     _quantised(node, trace, (0, 3, 4, 5), transposed_b=False)
 
 
-@rule("QGemm", domain="com.microsoft")
+@rule("QGemm", domain=MICROSOFT)
 def quantised_gemm(node: ir.Node, trace: Trace) -> None:
     """ONNX Runtime's QGemm, same operand order as QLinearMatMul."""
     _quantised(node, trace, (0, 3, 4, 5), transposed_b=bool(attribute(node, "transB", 0)))
+
+
+@surgery("FusedMatMul", "FusedGemm", domain=MICROSOFT)
+def cut_fused_product(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """The same as for the plain ones."""
+    yield from cut_product(node, operation)
 
 
 @surgery("Gemm", "MatMul")
@@ -124,8 +165,8 @@ def cut_product(node: ir.Node, operation: Operation) -> Iterator[Edit]:
         outputs = np.flatnonzero(operation.kept.outputs(use)[0])
         inputs = np.flatnonzero(operation.kept.inputs(use)[0])
         right = operation.constants.view(node.inputs[1]) is not None
-        turned = node.op_type == "Gemm" and bool(attribute(node, "transB" if right else "transA", 0))
+        turned = bool(attribute(node, "transB" if right else "transA", 0))
         axes = {-2: outputs, -1: inputs} if turned == right else {-2: inputs, -1: outputs}
         yield from operation.cut(node, 1 if right else 0, axes)
-        if node.op_type == "Gemm" and len(node.inputs) > 2:
+        if node.op_type in ("Gemm", "FusedGemm") and len(node.inputs) > 2:
             yield from operation.broadcast(node, 2, node.outputs[0])

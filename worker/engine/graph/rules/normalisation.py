@@ -5,11 +5,15 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from api_schemas.models import ModelFormat
-from worker.engine.graph.channels import ChannelMap, Floats, Ints, scaled
+from worker.engine.formats.edits import Narrow, Widen
+from worker.engine.graph.channels import Boundary, ChannelMap, Channels, Floats, Ints, Source, fresh, scaled
 from worker.engine.graph.constants import attribute
+from worker.engine.graph.kept import Kept
+from worker.engine.graph.rules.elementwise import join
+from worker.engine.graph.shapes import Shape
+from worker.engine.graph.statistics import places_of, reference
 from worker.engine.graph.surgery import Edit, Operation, SetAttribute, surgery
-from worker.engine.graph.trace import Trace, rule
+from worker.engine.graph.trace import MICROSOFT, Trace, label, rule
 
 
 def _vector(trace: Trace, value: ir.Value | None) -> Floats | None:
@@ -48,16 +52,14 @@ def group_norm(node: ir.Node, trace: Trace) -> None:
     """γ counts (per group in opset 18); the statistics mix the channels of a group, which goes as a whole."""
     channels, groups = trace.channels(node.inputs[0]), attribute(node, "num_groups", 1)
     if isinstance(channels, ChannelMap) and channels.axes == (1,) and channels.sizes[0] % groups == 0:
-        _together(node, trace, channels, np.arange(channels.sizes[0]).reshape(groups, -1))
+        _together(trace, channels, np.arange(channels.sizes[0]).reshape(groups, -1))
     else:
         trace.freeze(channels, "GroupNormalization mixes them")
     _scale_by(node, trace, _vector(trace, node.inputs[1]), 1)
 
 
-def _together(node: ir.Node, trace: Trace, channels: ChannelMap, rows: Ints) -> None:
-    """The flat indices of every row stay or go together. Code of TorchScript counts groups in other ways."""
-    if rows.shape[1] > 1 and trace.format is not ModelFormat.ONNX:
-        trace.freeze(channels, f"{node.op_type} mixes them")
+def _together(trace: Trace, channels: ChannelMap, rows: Ints) -> None:
+    """The flat indices of every row stay or go together."""
     trace.tie(channels, np.broadcast_to(rows[:, :1], rows.shape), channels, rows)
 
 
@@ -70,7 +72,7 @@ def channel_norm(node: ir.Node, trace: Trace) -> None:
         grid = np.arange(int(np.prod(channels.sizes))).reshape(channels.sizes)
         place = channels.axes.index(1)
         rows = np.moveaxis(grid, place, 0).reshape(channels.sizes[place], -1)
-        _together(node, trace, channels, rows)
+        _together(trace, channels, rows)
     elif isinstance(channels, ChannelMap):
         trace.freeze(channels, f"{node.op_type} takes its statistics over them")
     _scale_by(node, trace, _vector(trace, node.inputs[1]), 1)
@@ -89,7 +91,7 @@ def layer_norm(node: ir.Node, trace: Trace) -> None:
     _scale_by(node, trace, _vector(trace, node.inputs[1]), -1)
 
 
-@rule("SimplifiedLayerNormalization", domain="com.microsoft")
+@rule("SimplifiedLayerNormalization", domain=MICROSOFT)
 def simplified_layer_norm(node: ir.Node, trace: Trace) -> None:
     """ONNX Runtime's RMS norm."""
     layer_norm(node, trace)
@@ -99,6 +101,81 @@ def simplified_layer_norm(node: ir.Node, trace: Trace) -> None:
 def standard_simplified_layer_norm(node: ir.Node, trace: Trace) -> None:
     """The same where it stands in the standard domain, as ONNX Runtime's exporters write it."""
     layer_norm(node, trace)
+
+
+@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
+def skip_layer_norm(node: ir.Node, trace: Trace) -> None:
+    """ONNX Runtime's sum of two branches and the norm of it, which both come out."""
+    shape = trace.shape(node.inputs[0])
+    found = join(node, trace, list(node.inputs[:2]))
+    for value in node.outputs[1:]:
+        trace.put(value, found if value is (node.outputs[3:] or [None])[0] else Boundary("a statistic"))
+    if isinstance(found, ChannelMap) and shape is not None and len(shape) - 1 in found.axes:
+        trace.sums_up(node, (len(shape) - 1,))
+    trace.put(node.outputs[0], _sloped(found, shape, _vector(trace, node.inputs[2])))
+
+
+def _sloped(channels: Channels, shape: Shape | None, slope: Floats | None) -> Channels:
+    """The map after a slope for each index of the last axis."""
+    over_last = isinstance(channels, ChannelMap) and shape is not None and channels.axes == (len(shape) - 1,)
+    if not isinstance(channels, ChannelMap) or not over_last or slope is None:
+        return channels
+    return scaled(channels, slope.reshape(-1)) if slope.size in (1, channels.sizes[0]) else channels
+
+
+#: Operands of EmbedLayerNormalization: tables, and parameters of the norm.
+_TABLES, _PARAMETERS = (2, 3, 4), (5, 6)
+
+
+@rule("EmbedLayerNormalization", domain=MICROSOFT)
+def embed_layer_norm(node: ir.Node, trace: Trace) -> None:
+    """ONNX Runtime's sum of rows of two or three tables, and its norm: the tables' columns are units of one
+    kind, which go with what they are added to."""
+    for value in node.outputs:
+        trace.put(value, Boundary("computed from words"))
+    for index in _TABLES:
+        trace.refuse(node, node.inputs[index], "an embedding table: rows are looked up, not multiplied")
+    units, stored = (
+        trace.shapes.size(node.outputs[0], 2),
+        [trace.constants.view(node.inputs[i]) for i in (2, 3)],
+    )
+    if units is None or any(view is None for view in stored):
+        return
+    made = fresh(Source(label(node), units, stored=True), 2)
+    trace.sums_up(node, (2,))
+    trace.put(node.outputs[0], _sloped(made, (None, None, units), _vector(trace, node.inputs[5])))
+    if len(node.outputs) > 2:
+        trace.put(node.outputs[2], made)
+
+
+@surgery("EmbedLayerNormalization", domain=MICROSOFT)
+def cut_embed_layer_norm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """All tables lose columns, the norm's parameters elements."""
+    kept = operation.kept.axes(node.outputs[0]).get(2)
+    if kept is not None:
+        for index in (*_TABLES, *_PARAMETERS):
+            yield from operation.cut(node, index, {-1: kept})
+
+
+@reference("EmbedLayerNormalization", domain=MICROSOFT)
+def embed_over(kept: Kept, node: ir.Node, twin: ir.Node) -> Iterator[Edit]:
+    """Rows and norm over the columns that stay."""
+    axes, size = kept.axes(node.outputs[0]), kept.graph.shapes.size(node.outputs[0], 2)
+    if 2 not in axes or size is None:
+        return
+    for index in (*_TABLES, *_PARAMETERS):
+        if node.inputs[index] is not None:
+            yield Narrow(twin, index, {-1: axes[2]})
+    for result in (0, 2):
+        if len(node.outputs) > result and node.outputs[result].name:
+            yield Widen(twin, {2: places_of(axes[2], size)}, result)
+
+
+@surgery("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
+def cut_skip_layer_norm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """γ, β, a bias, and a branch that is stored, lie over the last axis."""
+    for index in range(len(node.inputs)):
+        yield from operation.broadcast(node, index, node.outputs[0])
 
 
 @rule("LpNormalization")
@@ -146,7 +223,7 @@ def cut_layer_norm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
         yield from operation.broadcast(node, index, node.outputs[0])
 
 
-@surgery("SimplifiedLayerNormalization", domain="com.microsoft")
+@surgery("SimplifiedLayerNormalization", domain=MICROSOFT)
 def cut_simplified_layer_norm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
     """The same."""
     yield from cut_layer_norm(node, operation)

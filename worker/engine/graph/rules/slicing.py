@@ -100,8 +100,10 @@ def cut_slice(node: ir.Node, operation: Operation) -> Iterator[Edit]:
         yield SetAttribute(node, "starts", starts)
         yield SetAttribute(node, "ends", ends)
     else:
-        yield SetOperand(node, 1, np.array(starts, dtype=np.int64))
-        yield SetOperand(node, 2, np.array(ends, dtype=np.int64))
+        known = operation.constants.array(node.inputs[1])  # all bounds are of one type, int32 or int64
+        dtype = np.dtype(np.int64) if known is None else known.dtype
+        yield SetOperand(node, 1, np.array(starts, dtype=dtype))
+        yield SetOperand(node, 2, np.array(ends, dtype=dtype))
 
 
 def _moved(run: slice, left: Ints, size: int) -> tuple[int, int]:
