@@ -21,6 +21,7 @@ from client.errors import (
     LocalFileError,
     LookaheadError,
     NotFoundError,
+    ServerError,
     WaitTimeoutError,
 )
 
@@ -83,6 +84,8 @@ def exit_code(error: LookaheadError) -> ExitCode:
         return ExitCode.TIMEOUT
     if isinstance(error, JobFailedError):
         return ExitCode.JOB_FAILED
+    if isinstance(error, ServerError):  # whatever its code: no worker in time, no room on its disk
+        return ExitCode.SERVER
     if isinstance(error, ApiError) and error.code in _ABOUT_THE_MODEL:
         return ExitCode.JOB_FAILED
     if isinstance(error, EngineError):

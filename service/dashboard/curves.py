@@ -39,11 +39,15 @@ class Curve:
         return max(step for run in self.runs for step, _ in run)
 
     @property
+    def first_step(self) -> float:
+        """The smallest step."""
+        return min(step for run in self.runs for step, _ in run)
+
+    @property
     def lines(self) -> list[str]:
         """Each run as the `points` of a polyline, in a drawing of `WIDTH` by `HEIGHT`."""
-        first = min(step for run in self.runs for step, _ in run)
         low, high = self.range
-        across, up = _Axis(first, self.last_step, WIDTH), _Axis(low, high, HEIGHT)
+        across, up = _Axis(self.first_step, self.last_step, WIDTH), _Axis(low, high, HEIGHT)
         return [
             " ".join(f"{across(step):.1f},{HEIGHT - up(value):.1f}" for step, value in _thinned(run))
             for run in self.runs

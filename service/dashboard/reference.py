@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+#: What FastAPI writes where nothing better is said.
+_FASTAPIS: Final = "Successful Response"
 _REF: Final = "#/components/schemas/"
 _METHODS: Final = ("get", "post", "put", "patch", "delete", "head")
 _NAMES: Final = {
@@ -158,7 +160,8 @@ def _answer(status: str, raw: Schema) -> Answer:
         Field(name, list(type_words(one.get("schema", {}))), True, None, one.get("description", ""))
         for name, one in raw.get("headers", {}).items()
     ]
-    return Answer(status, raw.get("description", ""), _contents(raw), headers)
+    description = raw.get("description", "").replace(_FASTAPIS, "Done.")
+    return Answer(status, description, _contents(raw), headers)
 
 
 def _shape(name: str, schema: Schema) -> Shape:
@@ -212,6 +215,8 @@ def _plain(schema: Schema) -> str:
     kind = schema.get("type")
     if kind is None:
         return "anything"
+    if schema.get("format") == "binary":
+        return "bytes"
     text = _NAMES.get(kind, str(kind))
     if "format" in schema:
         text += f" ({schema['format']})"

@@ -1,12 +1,18 @@
 """Figures and times as people read them."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from api_schemas.recipe import Recipe
+
+#: Text between two backticks; one that is never closed is text.
+_CODE = re.compile("`([^`]+)`")
+_UNITS = {"macs": "MACs", "size_bytes": "size"}
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -62,14 +68,36 @@ def pretty(value: Any) -> str:
 
 def prose(text: str) -> Markup:
     """Text with its `code` between backticks marked up, and all else escaped."""
-    plain, *rest = (escape(piece) for piece in text.split("`"))
-    marked = [Markup("<code>{}</code>").format(piece) if odd else piece for odd, piece in _alternating(rest)]
-    return Markup("").join([plain, *marked])
+    pieces = _CODE.split(text)
+    marked = [
+        Markup("<code>{}</code>").format(piece) if odd else escape(piece) for odd, piece in _turns(pieces)
+    ]
+    return Markup("").join(marked)
 
 
-def _alternating(pieces: Sequence[Markup]) -> list[tuple[bool, Markup]]:
-    """Every other piece stands between two backticks; one that is never closed is text."""
-    return [(number % 2 == 0 and number + 1 < len(pieces), piece) for number, piece in enumerate(pieces)]
+def _turns(pieces: Sequence[str]) -> list[tuple[bool, str]]:
+    """What `re.split` caught comes at every second place."""
+    return [(number % 2 == 1, piece) for number, piece in enumerate(pieces)]
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence, without it."""
+    return text.partition(". ")[0].rstrip(".")
+
+
+def asked(recipe: Recipe) -> str:
+    """What a job is to reach, in a cell of a table."""
+    if recipe.sweep is not None:
+        return f"sweep of {len(recipe.sweep.targets)}"
+    target = recipe.target
+    if target is None:
+        return "by layer"
+    value = getattr(target, target.unit)
+    if target.unit == "sparsity":
+        return f"{100 * value:.6g} %"
+    if target.unit == "accuracy_drop":
+        return f"−{value:g} points"
+    return f"{_UNITS.get(target.unit, target.unit)} × {value:g}"
 
 
 def paragraphs(text: str) -> Markup:
@@ -85,6 +113,8 @@ FILTERS: dict[str, Callable[..., str]] = {
     "duration": duration,
     "pretty": pretty,
     "short": short,
+    "asked": asked,
+    "first_sentence": first_sentence,
     "prose": prose,
     "paragraphs": paragraphs,
 }

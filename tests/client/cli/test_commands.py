@@ -187,6 +187,9 @@ def test_usage_errors(model: Path, arguments: list[str]) -> None:
     [
         (problem(401, "unauthorized"), 4),
         (problem(500, "internal"), 4),
+        (problem(500, "time_limit"), 4),
+        (problem(507, "payload_too_large"), 4),
+        (problem(413, "payload_too_large"), 1),
         (problem(429, "rate_limited", Retry_After="999"), 4),
         (problem(404, "not_found"), 2),
         (problem(422, "invalid_recipe"), 2),

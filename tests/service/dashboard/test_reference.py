@@ -60,6 +60,7 @@ def test_it_is_open_like_the_document_it_shows(make_client: MakeClient) -> None:
     ("schema", "expected"),
     [
         ({"type": "string"}, "text"),
+        ({"type": "string", "format": "binary"}, "bytes"),
         ({"type": "string", "format": "date-time"}, "text (date-time)"),
         ({"type": "string", "maxLength": 64}, "text, at most 64 characters"),
         ({"type": "integer", "minimum": 1, "maximum": 200}, "whole number ≥ 1 ≤ 200"),
