@@ -53,7 +53,7 @@ def statistics_over(kept: Kept, analysed: ir.Model, structure: ir.Model) -> list
 
 def norms_over(kept: Kept) -> int:
     """How many norms and reductions are over fewer channels; products of activations are not counted."""
-    found = [item for item in kept.graph.summed if item.node.op_type not in _PRODUCTS]
+    found = [item for item in kept.graph.summed if item.node.op_type not in _PRODUCTS | {"Shape"}]
     return sum(bool(set(kept.axes(item.node.inputs[item.operand])) & set(item.axes)) for item in found)
 
 

@@ -95,15 +95,28 @@ class Operation:
     def target(self, node: ir.Node, index: int, result: ir.Value) -> Iterator[Edit]:
         """A shape operand (of Reshape, Expand, Resize): constant sizes of axes that lose indices follow."""
         changed = {axis: len(kept) for axis, kept in self.kept.axes(result).items()}
-        if not changed or index >= len(node.inputs):
+        operand = node.inputs[index] if index < len(node.inputs) else None
+        like = shaped_like(node, index)
+        if like is not None and changed != {axis: len(left) for axis, left in self.kept.axes(like).items()}:
+            yield from self._spelled_out(node, index, changed)
+        if not changed or operand is None:
             return
-        operand = node.inputs[index]
         if operand is not None and self.constants.is_fixed(operand):
             yield from self._resized(node, index, 0, changed)
             return
         parts = _put_together(operand)
         if parts is not None:
             yield from self._resized_parts(parts, changed)
+
+    def _spelled_out(self, node: ir.Node, index: int, changed: dict[int, int]) -> Iterator[Edit]:
+        """A Reshape to the shape of something that keeps more or less: what is the same in the operand is
+        taken from there, whatever it is when the file runs."""
+        before, after = (self.kept.graph.shapes.of(value) for value in (node.inputs[0], node.outputs[0]))
+        if before is None or after is None or node.op_type != "Reshape" or attribute(node, "allowzero", 0):
+            return
+        stays = [axis < len(before) and size == before[axis] for axis, size in enumerate(after)]
+        sizes = [changed.get(a, 0 if stays[a] else size) for a, size in enumerate(after)]
+        yield SetOperand(node, index, np.array([-1 if size is None else size for size in sizes], np.int64))
 
     def _resized_parts(self, concat: ir.Node, changed: dict[int, int]) -> Iterator[Edit]:
         """A shape put together by Concat, perhaps of parts that are put together. A part that is one count of
@@ -211,7 +224,16 @@ def operate(graph: Graph, network: Network, kept: Kept) -> list[Edit]:
 
 
 def _touched(node: ir.Node, kept: Kept) -> bool:
-    return any(kept.axes(value) for value in (*node.inputs, *node.outputs))
+    values = (*node.inputs, *node.outputs, shaped_like(node, 1))
+    return any(kept.axes(value) for value in values)
+
+
+def shaped_like(node: ir.Node, index: int) -> ir.Value | None:
+    """The tensor whose whole shape is a Reshape's target, as optimizers write it; None for other targets."""
+    operand = node.inputs[index] if index < len(node.inputs) else None
+    producer = None if operand is None else operand.producer()
+    whole = producer is not None and producer.op_type == "Shape" and not producer.attributes
+    return producer.inputs[0] if producer is not None and whole and node.op_type == "Reshape" else None
 
 
 __all__ = ["Edit", "Operation", "SetAttribute", "SetOperand", "as_read", "operate", "surgery"]

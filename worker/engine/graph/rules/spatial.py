@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from api_schemas.models import ModelFormat
 from worker.engine.graph.channels import Boundary, ChannelMap
 from worker.engine.graph.constants import Constants, attribute
+from worker.engine.graph.layer import Summed
 from worker.engine.graph.surgery import Edit, Operation, SetOperand, surgery
 from worker.engine.graph.trace import Trace, rule
 
@@ -80,14 +82,22 @@ def _axes(node: ir.Node, trace: Trace, rank: int) -> list[int] | None:
 
 @rule("Shape")
 def shape_of(node: ir.Node, trace: Trace) -> None:
-    """A shape follows the channels by itself; a number computed from several of its elements would change."""
+    """A shape follows the channels by itself. A number computed from several of its elements changes: where
+    nothing else comes of the shape it says how many a mean is over (as Keras writes it): those that stay."""
     channels = trace.channels(node.inputs[0])
     rank = len(trace.shape(node.inputs[0]) or ())
     if isinstance(channels, ChannelMap):
-        for _, picked in _numbers(node.outputs[0], tuple(range(rank)), trace.constants):
-            if len(picked) > 1 and set(picked) & set(channels.axes):
-                trace.freeze(channels, "a number is computed from how many there are")
+        numbers = _numbers(node.outputs[0], tuple(range(rank)), trace.constants)
+        if any(len(picked) > 1 and set(picked) & set(channels.axes) for _, picked in numbers):
+            _count(node, trace, channels)
     trace.put(node.outputs[0], Boundary("computed from shapes"))
+
+
+def _count(node: ir.Node, trace: Trace, channels: ChannelMap) -> None:
+    if trace.format is ModelFormat.ONNX and _only_numbers(node.outputs[0], trace.constants):
+        trace.findings.summed.append(Summed(node, 0, channels.axes))
+    else:
+        trace.freeze(channels, "a number is computed from how many there are")
 
 
 _FLOATS = (1, 10, 11, 16)
@@ -106,7 +116,23 @@ def _numbers(
             yield from _numbers(node.outputs[0], _picked(node, picked, constants), constants, depth - 1)
 
 
-_PASSING = {"Squeeze", "Unsqueeze", "Cast", "Identity"}
+_PASSING = {"Squeeze", "Unsqueeze", "Cast", "Identity", "ReduceProd"}
+_COUNTING = _PASSING | {"Gather", "Slice"}
+
+
+def _only_numbers(shape: ir.Value, constants: Constants, depth: int = 6) -> bool:
+    """True when every use of a shape ends in a Cast to float."""
+    if not depth or shape.is_graph_output():
+        return False
+    following = [node for node, _ in shape.uses()]
+    return all(
+        (node.op_type == "Cast" and attribute(node, "to") in _FLOATS)
+        or (
+            (node.op_type in _COUNTING or _with_constant(node, shape, constants))
+            and _only_numbers(node.outputs[0], constants, depth - 1)
+        )
+        for node in following
+    )
 
 
 def _with_constant(node: ir.Node, counted: ir.Value, constants: Constants) -> bool:
