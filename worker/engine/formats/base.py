@@ -73,6 +73,15 @@ class Network(abc.ABC):
             hint='use "apply": {"name": "mask"}, or upload the model as ONNX',
         )
 
+    def narrowed(self, statistics: Sequence[Edit], cuts: Sequence[Edit], directory: Path) -> "Network":
+        """The full network as written now, in which statistics over channels are taken over those that stay:
+        what a network without the cuts is held to. A format whose graph is in the file goes by `statistics`
+        (a choice of indices before and behind operators of `structure`), one that is code by the cuts.
+
+        Raises InvalidRecipeError where the format cannot be edited.
+        """
+        return self.rewritten(statistics, directory) if statistics else self
+
     def trainable(self, device: str = "cpu") -> Trainable:
         """The network as a torch module on that device. Raises InvalidRecipeError that names what torch
         cannot follow."""

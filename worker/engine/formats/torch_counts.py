@@ -5,7 +5,7 @@ Some calls need another operator that does the same with other arguments.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -25,10 +25,12 @@ class Site:
 
 @dataclass(frozen=True)
 class Change:
-    """Constant arguments by position, and the operator that takes them where it is another one."""
+    """Constant arguments by position, the operator that takes them where it is another one, and which parts
+    of a list are other ones than before."""
 
     arguments: dict[int, Any]
     operator: str | None = None
+    parts: dict[int, list[int]] = field(default_factory=dict)
 
 
 Rule = Callable[[Site], Change | None]
@@ -47,7 +49,13 @@ def counts(*kinds: str) -> Callable[[Rule], Rule]:
 
 def _changed(small: Sequence[Any], wanted: dict[int, Any]) -> Change | None:
     different = {place: value for place, value in wanted.items() if small[place] != value}
-    return Change(different) if different else None
+    lists = {place: value for place, value in different.items() if isinstance(value, list)}
+    parts = {
+        place: [part for part, pair in enumerate(zip(small[place], value, strict=True)) if pair[0] != pair[1]]
+        for place, value in lists.items()
+        if len(small[place]) == len(value)
+    }
+    return Change(different, parts=parts) if different else None
 
 
 @counts("view", "reshape", "_unsafe_view", "view_copy", "expand", "broadcast_to", "expand_copy")
@@ -148,6 +156,20 @@ def _moved(gone: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     places = torch.cumsum(~gone, 0) - 1
     wanted = indices % len(gone)
     return places[wanted[~gone[wanted]]].to(indices.dtype)
+
+
+@counts("layer_norm", "native_layer_norm", "rms_norm")
+def _normed(site: Site) -> Change | None:
+    """Sizes of the axes that are normed."""
+    sizes = shape_left(site.made[0])[-len(site.full[1]) :]
+    return _changed([None, list(site.small[1])], {1: sizes})
+
+
+@counts("group_norm")
+def _group_normed(site: Site) -> Change | None:
+    """As many groups as are left; each goes as a whole."""
+    made, groups = site.made[0], site.full[1]
+    return _changed(site.small, {1: max(1, shape_left(made)[1] * groups // made.shape[1])})
 
 
 @counts("scaled_dot_product_attention")

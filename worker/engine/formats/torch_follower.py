@@ -31,6 +31,7 @@ from worker.engine.formats.torch_interpreter import (
 )
 from worker.engine.formats.torch_names import TensorNames
 from worker.engine.formats.torch_signature import to_array
+from worker.engine.formats.torch_statistics import ELEMENTWISE, PRODUCTS, STATISTICS, Around, fitted
 
 Kept = Mapping[int, Array]
 _PADS = {"aten::pad", "aten::constant_pad_nd"}
@@ -44,23 +45,34 @@ class RunAgain(Exception):  # noqa: N818 - no error: more is known now than when
 @dataclass
 class Follower(Observer):
     """Knows the cuts of stored tensors and finds what must change in the code: `changes` of operators and
-    `constants` instead of results, both by `key_of` the node. `padding` outlives a run (`RunAgain`)."""
+    `constants` instead of results, both by `key_of` the node. `arounds` is what operators of the full model
+    see of their operands, where they sum up channels without weights; `narrowed` is what operators of the
+    smaller one see of operands that lose nothing of their own. `padding` outlives a run (`RunAgain`)."""
 
     names: TensorNames
     cuts: Mapping[str, Kept]
     padding: dict[int, Lost]
     changes: dict[int, Change] = field(default_factory=dict)
     constants: dict[int, Any] = field(default_factory=dict)
+    arounds: dict[int, Around] = field(default_factory=dict)
+    narrowed: dict[int, Around] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)
     at: str = ""
+    _weights: set[int] = field(default_factory=set)
     _padded: dict[int, tuple[int, torch.Tensor]] = field(default_factory=dict)
 
     def stored(self, path: str, tensor: torch.Tensor) -> Pair:
-        return _cut_pair(tensor, self.cuts.get(self.names.canonical(path) or "", {}))
+        return self._known(_cut_pair(tensor, self.cuts.get(self.names.canonical(path) or "", {})))
+
+    def _known(self, pair: Pair) -> Pair:
+        """A tensor of the file, which the run keeps: views of it are weights as well."""
+        if pair.full.layout == torch.strided:
+            self._weights.add(pair.full.untyped_storage().data_ptr())
+        return pair
 
     def constant(self, node: Any, tensor: torch.Tensor) -> Pair:
         name = self.names.constant(to_array(tensor)) if tensor.layout == torch.strided else None
-        pair = _cut_pair(tensor, self.cuts.get(name or "", {}))
+        pair = self._known(_cut_pair(tensor, self.cuts.get(name or "", {})))
         if not tensor.dim():
             self.numbers.add(key_of(node))
         if name in self.cuts:
@@ -82,15 +94,52 @@ class Follower(Observer):
     def operator(self, node: Any, arguments: Sequence[Pair]) -> Sequence[Pair]:
         self.at = kind = node.kind()
         full, small = [pair.full for pair in arguments], [pair.small for pair in arguments]
-        heal = SUMMING.get(kind)
-        made = call(node, heal(list(full)) if heal is not None else full)
+        made = self._full(node, full)
         if kind in _PADS:
             made = [self._lose_padding(node, made[0])]
         self._learn_padding(full, made[0] if made else None)
+        small = self._fitted(node, full, small, made)
         change = self._change(kind, Site(full, small, tensors_in(made)))
         found = self._smaller(node, small, change)
         pairs = [self._pair(node, *sides, full) for sides in zip(made, found, strict=True)]
         return [self._number(node, *pairs)] if len(pairs) == 1 else pairs
+
+    def _full(self, node: Any, arguments: list[Any]) -> list[Any]:
+        """What the full side makes: channels that are gone count for nothing in it."""
+        around = self._around(node.kind(), arguments)
+        if around is None:
+            heal = SUMMING.get(node.kind())
+            return call(node, heal(list(arguments)) if heal is not None else arguments)
+        _note(self.arounds, node, around)
+        first, *others = call(node, around.arguments(arguments))
+        return [around.widened(first), *others]
+
+    def _fitted(self, node: Any, full: list[Any], small: list[Any], made: Sequence[Any]) -> list[Any]:
+        """Operands of the smaller side, without what the result loses by another operand: tables of positions
+        beside features, numbers made on the spot."""
+        kind = node.kind()
+        if kind not in ELEMENTWISE or not isinstance(made[0], torch.Tensor):
+            return small
+        around = fitted(full, small, made[0])
+        if around is None:
+            return small
+        if kind.endswith("_") and 0 in around.narrow:
+            raise Unfollowed(kind)
+        _note(self.narrowed, node, around)
+        return around.arguments(small)
+
+    def _around(self, kind: str, arguments: Sequence[Any]) -> Around | None:
+        """How an operator sums up channels without weights; None where it does not, or none is gone."""
+        if not arguments or not isinstance(arguments[0], torch.Tensor):
+            return None
+        if kind in PRODUCTS:
+            sides = [value for value in arguments if isinstance(value, torch.Tensor)]
+            return None if any(map(self._is_weight, sides)) else PRODUCTS[kind](arguments)
+        return STATISTICS[kind](arguments) if kind in STATISTICS else None
+
+    def _is_weight(self, tensor: torch.Tensor) -> bool:
+        strided = tensor.layout == torch.strided
+        return strided and tensor.untyped_storage().data_ptr() in self._weights
 
     def _lose_padding(self, node: Any, made: torch.Tensor) -> torch.Tensor:
         made = without(made, self.padding.get(key_of(node), {}))
@@ -147,6 +196,12 @@ class Follower(Observer):
             if list(small.shape) != shape_left(full):
                 raise Unfollowed(node.kind())
         return Pair(full, small)
+
+
+def _note(known: dict[int, Around], node: Any, around: Around) -> None:
+    """Code that runs several times can only be changed once."""
+    if not known.setdefault(key_of(node), around).same_as(around):
+        raise Unfollowed(f"{node.kind()} in a loop")
 
 
 def _may_count(node: Any) -> bool:

@@ -58,6 +58,11 @@ _HELD: dict[str, Callable[..., Any]] = {
     "aten::__getitem__": lambda held, key: held[key],
     "aten::__contains__": lambda held, key: key in held,
     "aten::append": lambda held, item: (held.append(item), held)[1],
+    "aten::_set_item": lambda held, key, item: held.__setitem__(key, item),
+    "aten::extend": lambda held, items: held.extend(items),
+    "aten::keys": lambda held: list(held.keys()),
+    "aten::values": lambda held: list(held.values()),
+    "aten::items": lambda held: list(held.items()),
     "aten::slice": lambda held, start, end, step: held[start:end:step],
     "aten::add": lambda first, second: first + second,
     "aten::eq": lambda first, second: first == second,
@@ -83,6 +88,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "prim::TupleConstruct": lambda *items: items,
     "prim::ListUnpack": tuple,
     "prim::TupleUnpack": tuple,
+    "prim::DictConstruct": lambda *items: dict(zip(items[::2], items[1::2], strict=True)),
     "prim::TupleIndex": lambda held, key: held[key],
     "prim::dtype": lambda tensor: tensor.dtype,
     "prim::device": lambda tensor: tensor.device,
@@ -111,7 +117,7 @@ def call(node: Any, arguments: Sequence[Any]) -> list[Any]:
     own = own or _OPERATORS.get(kind)
     if own is not None:
         made = own(*arguments)
-        return list(made) if kind in _MANY else [made]
+        return list(made) if kind in _MANY else [made][: node.outputsSize()]
     schema = node.schema()
     if schema.startswith("("):
         raise Unfollowed(kind)
@@ -138,6 +144,7 @@ class Interpreter:
     def __init__(self, module: torch.jit.ScriptModule, observer: Observer) -> None:
         self._module, self._observer = module, observer
         self._known: dict[int, Pair] = {}
+        self._state: dict[tuple[str, str], Pair] = {}
 
     def run(self, graph: Any, examples: Sequence[Any]) -> list[Pair]:
         """Outputs on both sides. Raises `Unfollowed` and whatever torch raises."""
@@ -174,11 +181,25 @@ class Interpreter:
             return self._branch(node, self._observer.decision(node, arguments[0]))
         if kind == "prim::Loop":
             return self._loop(node, arguments)
-        if kind in ("prim::RaiseException", "prim::SetAttr"):
+        if kind == "prim::RaiseException":
             raise Unfollowed(kind)
+        if kind == "prim::SetAttr":
+            self._set(arguments[0].full, node.s("name"), arguments[1])
+            return []
         return self._observer.operator(node, arguments)
 
+    def _set(self, part: Part, name: str, pair: Pair) -> None:
+        """State that a call leaves behind must be as wide as that which the next one expects."""
+        before = self._attribute(part, name)
+        if isinstance(pair.small, torch.Tensor) and isinstance(before.small, torch.Tensor):
+            full, small = pair.full.shape == before.full.shape, pair.small.shape == before.small.shape
+            if full != small:
+                raise Unfollowed("prim::SetAttr")
+        self._state[part.path, name] = pair
+
     def _attribute(self, part: Part, name: str) -> Pair:
+        if (part.path, name) in self._state:
+            return self._state[part.path, name]
         path = f"{part.path}.{name}" if part.path else name
         held = getattr(part.held, name)
         if isinstance(held, torch.Tensor):

@@ -21,6 +21,11 @@ _TRANSPOSED = {f"aten::conv_transpose{n}d" for n in (1, 2, 3)}
 _GENERAL = {"aten::_convolution": (6, 8), "aten::convolution": (6, 8)}
 #: Products -> position of the matrix.
 _PRODUCTS = {"aten::linear": 1, "aten::matmul": 1, "aten::mm": 1, "aten::addmm": 2}
+#: Operators that do several products -> positions of their matrices.
+_FUSED = {
+    "aten::_native_multi_head_attention": (5, 7),
+    "aten::_transformer_encoder_layer_fwd": (3, 5, 14, 16),
+}
 _RECURRENT = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 _SAME_TENSOR = {"aten::detach", "aten::contiguous", "aten::to", "aten::clone", "aten::alias"}
 _TURNED = {"aten::t", "aten::transpose", "aten::numpy_T"}
@@ -66,6 +71,11 @@ class LayerFinder:
             weight, turned = self._stored(operands[_PRODUCTS[kind]])
             if weight is not None and self._rank(weight) == 2:
                 yield Layer("Gemm", (weight,), turned != (kind == "aten::linear"))
+        elif kind in _FUSED:
+            for place in _FUSED[kind]:
+                weight, turned = self._stored(operands[place])
+                if weight is not None:
+                    yield Layer("Gemm", (weight,), turned)
         elif kind == "aten::embedding":
             weight, _ = self._stored(operands[0])
             if weight is not None:

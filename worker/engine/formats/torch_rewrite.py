@@ -21,6 +21,8 @@ from worker.engine.formats.torch_gone import Lost, cut, lost
 from worker.engine.formats.torch_interpreter import Interpreter, Pair, Unfollowed, tensors_in, walk
 from worker.engine.formats.torch_module import first_line, load_as_saved, load_module, saved
 from worker.engine.formats.torch_names import TensorNames
+from worker.engine.formats.torch_statistics import Around, back
+from worker.engine.formats.torch_unfused import write_out_in
 
 #: Each run learns of one more padding that loses channels.
 _MOST_RUNS = 100
@@ -36,19 +38,33 @@ def rewrite(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples: 
     """
     archive = TorchArchive(path, sys.maxsize)
     names = names.over(archive)
-    try:
-        found = _followed(path, names, cuts, examples, tidy=False)
-    except InvalidRecipeError:  # perhaps in operators whose results nobody reads
-        found = _followed(path, names, cuts, examples, tidy=True)
+    found = _followed(path, names, cuts, examples)
     extra: dict[str, str | bytes] = dict.fromkeys(archive.extra_files, "")
     module = load_as_saved(path, "cpu", extra)
-    if found.tidy or found.follower.changes or found.follower.constants:
-        own = _inlined(module, tidy=found.tidy)
-        _change_code(own, _matching(found.graph, own), found.follower)
+    follower = found.follower
+    if found.unfused or found.tidy or follower.changes or follower.constants or follower.narrowed:
+        own, _ = _inlined(module, tidy=found.tidy)
+        nodes = _matching(found.graph, own)
+        _look_at_less(own, nodes, follower.narrowed)
+        _change_code(own, nodes, follower)
     apart = {id(tensor): (tensor, name) for name, tensor in _tensors(module, names, cuts)}
     for tensor, name in apart.values():
         tensor.data = cut(tensor, cuts[name])
     return saved(module, extra, mobile=archive.mobile)
+
+
+def narrowed(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples: Sequence[Any]) -> bytes:
+    """The module at `path` with all its channels, in which statistics are taken over those that stay.
+
+    Nothing else of it is changed: neither its tensors nor its numbers. Raises as `rewrite` does.
+    """
+    archive = TorchArchive(path, sys.maxsize)
+    found = _followed(path, names.over(archive), cuts, examples)
+    module = load_as_saved(path, "cpu", {})
+    if found.follower.arounds:
+        own, _ = _inlined(module, tidy=found.tidy)
+        _look_at_less(own, _matching(found.graph, own), found.follower.arounds)
+    return saved(module, {}, mobile=archive.mobile)
 
 
 @dataclass(frozen=True)
@@ -58,22 +74,32 @@ class _Followed:
     follower: Follower
     graph: Any
     tidy: bool
+    unfused: bool
 
 
-def _inlined(module: Any, *, tidy: bool) -> Any:
-    """The graph of forward with everything it calls written out; `tidy` leaves out what nobody reads."""
+def _inlined(module: Any, *, tidy: bool) -> tuple[Any, bool]:
+    """The graph of forward with everything it calls written out, and whether fused operators were among that;
+    `tidy` leaves out what nobody reads."""
     graph = module.forward.graph
     torch._C._jit_pass_inline(graph)
+    unfused = write_out_in(graph)
     if tidy:
         torch._C._jit_pass_dce(graph)
-    return graph
+    return graph, unfused
 
 
-def _followed(
+def _followed(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples: Sequence[Any]) -> _Followed:
+    try:
+        return _followed_as(path, names, cuts, examples, tidy=False)
+    except InvalidRecipeError:  # perhaps in operators whose results nobody reads
+        return _followed_as(path, names, cuts, examples, tidy=True)
+
+
+def _followed_as(
     path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples: Sequence[Any], *, tidy: bool
 ) -> _Followed:
     module = load_module(path, "cpu")
-    graph = _inlined(module, tidy=tidy)
+    graph, unfused = _inlined(module, tidy=tidy)
     padding: dict[int, Lost] = {}
     for _ in range(_MOST_RUNS):
         follower = Follower(names, cuts, padding)
@@ -83,7 +109,7 @@ def _followed(
             continue
         if not all(_alike(pair) for pair in outputs):
             raise _refusal("the code as a whole: the smaller model gives other outputs")
-        return _Followed(follower, graph, tidy)
+        return _Followed(follower, graph, tidy, unfused)
     raise _refusal("its padding")
 
 
@@ -135,7 +161,7 @@ def _change_code(graph: Any, nodes: Mapping[int, Any], found: Follower) -> None:
         graph.setInsertPoint(node)
         for place, number in change.arguments.items():
             if change.operator is None:
-                node.replaceInput(place, graph.insertConstant(number))
+                _put(graph, node, place, number, change.parts.get(place))
         if change.operator is not None:
             numbers = [graph.insertConstant(change.arguments[place]) for place in (1, 2)]
             _replace(node, graph.create(change.operator, [node.inputsAt(0), *numbers], 1))
@@ -144,6 +170,51 @@ def _change_code(graph: Any, nodes: Mapping[int, Any], found: Follower) -> None:
         nodes[key].output().replaceAllUsesWith(graph.insertConstant(constant))
     torch._C._jit_pass_dce(graph)
     torch._C._jit_pass_lint(graph)
+
+
+def _put(graph: Any, node: Any, place: int, number: Any, parts: Sequence[int] | None) -> None:
+    """A new number as an argument. Of a list that is put together in the code only the parts that change: the
+    others may be sizes of the batch."""
+    maker = node.inputsAt(place).node()
+    if parts is None or maker.kind() != "prim::ListConstruct":
+        node.replaceInput(place, graph.insertConstant(number))
+        return
+    listed = graph.create("prim::ListConstruct", list(maker.inputs()), 1)
+    for part in parts:
+        listed.replaceInput(part, graph.insertConstant(number[part]))
+    listed.output().setType(maker.output().type())
+    listed.insertBefore(node)
+    node.replaceInput(place, listed.output())
+
+
+def _look_at_less(graph: Any, nodes: Mapping[int, Any], arounds: Mapping[int, Around]) -> None:
+    """Put the choices of indices before and behind the operators that sum up channels."""
+    for key, around in arounds.items():
+        node = nodes[key]
+        graph.setInsertPoint(node)
+        for place, number in around.constants.items():
+            node.replaceInput(place, graph.insertConstant(number))
+        for place, axis, indices in around.steps():
+            numbers = [graph.insertConstant(axis), graph.insertConstant(indices)]
+            node.replaceInput(place, _chosen(graph, node.inputsAt(place), numbers, before=node))
+        for axis, stays in around.widen.items():
+            numbers = [graph.insertConstant(axis), graph.insertConstant(back(stays))]
+            result = next(node.outputs())
+            wide = _chosen(graph, result, numbers, before=None)
+            result.replaceAllUsesWith(wide)
+            wide.node().replaceInput(0, result)
+    torch._C._jit_pass_lint(graph)
+
+
+def _chosen(graph: Any, value: Any, numbers: Sequence[Any], *, before: Any) -> Any:
+    """The value's indices along an axis, before a node or right behind the one that makes it."""
+    new = graph.create("aten::index_select", [value, *numbers], 1)
+    new.output().setType(torch._C.TensorType.get())
+    if before is None:
+        new.insertAfter(value.node())
+    else:
+        new.insertBefore(before)
+    return new.output()
 
 
 def _replace(node: Any, new: Any) -> None:

@@ -34,9 +34,10 @@ from worker.engine.formats.torch_module import (
 from worker.engine.formats.torch_names import TensorNames
 from worker.engine.formats.torch_record import record
 from worker.engine.formats.torch_recurrent import restore_parameters
-from worker.engine.formats.torch_rewrite import rewrite
+from worker.engine.formats.torch_rewrite import narrowed, rewrite
 from worker.engine.formats.torch_signature import Argument, arguments_of, examples, flattened
 from worker.engine.formats.torch_trainable import TorchscriptTrainable, tie
+from worker.engine.formats.torch_unfused import write_out
 from worker.engine.formats.trainable import Trainable
 
 _APART = "so its layers are seen without their neighbours: they are scored as if these were all alike"
@@ -72,6 +73,7 @@ class TorchscriptNetwork(Network):
     def _analyse(self, module: torch.jit.ScriptModule, marked: TorchArchive, options: LoadOptions) -> None:
         """Find inputs, outputs and structure from a module whose tensors are marked."""
         arguments = arguments_of(module, options.inputs)
+        write_out(module)
         parameters = dict(module.named_parameters()) | dict(module.named_buffers())
         self._names = TensorNames(self._archive, marked, parameters)
         self.needs_inputs = not all(argument.known for argument in arguments)
@@ -186,6 +188,15 @@ class TorchscriptNetwork(Network):
         written.unlink()
         return TorchscriptNetwork(path, replace(self._options, scratch=directory))
 
+    def narrowed(self, statistics: Sequence[Edit], cuts: Sequence[Edit], directory: Path) -> Network:
+        """The module as written now, in which statistics over channels are taken over those that stay."""
+        if not statistics:
+            return self
+        written, path = directory / "masked.pt", directory / "narrowed.pt"
+        self.save(written)
+        path.write_bytes(narrowed(written, self._names, self._cuts(cuts), self._examples))
+        return TorchscriptNetwork(path, replace(self._options, scratch=directory))
+
     def trainable(self, device: str = "cpu") -> Trainable:
         """The module with the weights as they are written now, on that device."""
         if not self._examples:
@@ -194,6 +205,7 @@ class TorchscriptNetwork(Network):
             self.save(Path(scratch) / "now.pt")
             module = load_module(Path(scratch) / "now.pt", device)
         tie(module, self._names)
+        write_out(module)
         arguments = arguments_of(module, self._options.inputs)
         return TorchscriptTrainable(self, module, arguments, self._stored, self._examples)
 
