@@ -131,3 +131,34 @@ def test_processes_share_a_batch_between_them(tmp_path, per_call):
     shares = [next(batcher.shuffled(5, 2, World(rank, 3))).targets.tolist() for rank in range(3)]
     assert [len(share) for share in shares] == [2, 2, 2]
     assert [row for share in shares for row in share] == alone
+
+
+def both(folder: Path, per_call: int | None) -> tuple[Batcher, Batcher]:
+    """Batches of rows, and of mixtures of the same rows."""
+    plain = Batcher(dataset(folder, 23), ("input",), 6, torch.device("cpu"), per_call)
+    return plain, plain.mixtures(next(plain.batches()))
+
+
+@pytest.mark.parametrize("per_call", [None, 1, 3])
+def test_mixtures_are_the_same_from_wherever_they_begin(tmp_path, per_call):
+    plain, mixed = both(tmp_path, per_call)
+    stream, rows = mixed.shuffled(5), plain.shuffled(5)
+    for number in range(6):
+        found, own = next(stream), next(rows)
+        again = next(mixed.shuffled(5, number))
+        assert (found.rows, found.targets) == (own.rows, None)
+        assert [len(call[0]) for call in found.calls] == [len(call[0]) for call in own.calls]
+        for one, other in zip(found.calls, again.calls, strict=True):
+            assert torch.equal(one[0], other[0])
+    assert not torch.equal(found.calls[0][0], own.calls[0][0])
+
+
+def test_rows_in_order_have_their_mixtures_beside_them(tmp_path):
+    plain, mixed = both(tmp_path, None)
+    rows, found = list(plain.batches()), list(mixed.batches())
+    assert sum(batch.rows for batch in found) == mixed.judged == 4 * plain.judged
+    for own, kept in zip(rows, found[::4], strict=True):
+        assert torch.equal(own.calls[0][0], kept.calls[0][0])
+        assert own.targets.tolist() == kept.targets.tolist()
+    assert not torch.equal(found[1].calls[0][0], found[2].calls[0][0])
+    assert found[1].targets is None

@@ -2,7 +2,7 @@
 of rows, else in calls of as many as it is bound to, whose outputs are put together again."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -14,12 +14,15 @@ from worker.engine.formats.memory import raise_if_memory
 from worker.engine.formats.torch_module import first_line
 from worker.engine.formats.torch_signature import to_tensor
 from worker.engine.learning.distributed import World
+from worker.engine.learning.mixing import Mixing, mixing_for
 from worker.engine.types import Array
 
 Tensors = tuple[torch.Tensor, ...]
 Module = Callable[..., Tensors]
 #: Calls compared with one call for all their rows, to see whether a bound network takes more rows after all.
 _COMPARED = 3
+#: Mixtures that stand beside every row in order.
+MIXTURES = 3
 _TOLERANCE = 1e-4
 
 
@@ -28,52 +31,78 @@ _TOLERANCE = 1e-4
 class Rows:
     """Inputs of one or more calls, which together are so many rows, and the rows' targets.
 
-    Inputs lie on the device, targets on the host: losses check them there.
+    Inputs lie on the device, targets on the host: losses check them there. `weight` is what the mean over
+    these rows counts in a mean over several processes, whose parts of a batch need not be equal.
     """
 
     calls: tuple[Tensors, ...]
     rows: int
     targets: torch.Tensor | None
+    weight: float = 1.0
 
 
 @final
 @dataclass(frozen=True)
 class Batcher:
-    """Batches of a dataset for a network. `per_call` is how many rows one call takes, None for any number."""
+    """Batches of a dataset for a network. `per_call` is how many rows one call takes, None for any number.
+
+    With `mixing`, mixtures of rows are given instead of shuffled rows, and beside rows in order.
+    """
 
     data: Dataset
     names: tuple[str, ...]
     size: int
     device: torch.device
     per_call: int | None = None
+    mixing: Mixing | None = None
 
     def over(self, data: Dataset, size: int | None = None) -> "Batcher":
         """The same network over other rows, in batches of another size if one is given."""
-        return Batcher(data, self.names, size or self.size, self.device, self.per_call)
+        return replace(self, data=data, size=size or self.size)
 
     def batches(self, limit: int | None = None) -> Iterator[Rows]:
         """All rows, or the first `limit` of them, in the order of the file."""
-        for group in _groups(self.data.batches(self._each, limit), self.size):
-            yield self._rows(group)
+        for number, group in enumerate(_groups(self.data.batches(self._each, limit), self.size)):
+            rows = self._rows(group)
+            yield rows
+            if self.mixing is not None:
+                yield from (self._mixed(rows, self.mixing, number, again) for again in range(MIXTURES))
+
+    def mixtures(self, first: Rows) -> "Batcher":
+        """The same with mixtures, where rows are such as can be mixed: `first` are some of them."""
+        fixed = [name in self._fixed for name in self.names]
+        return replace(self, mixing=mixing_for(first.calls, fixed))
 
     def shuffled(self, seed: int, start: int = 0, world: World | None = None) -> Iterator[Rows]:
         """Batches of one size without end, from number `start` on, every epoch in an order of its own. Of
-        several processes each gets an equal part of every batch."""
+        several processes each gets a part of every batch."""
         world = world or World()
+        for number, rows in enumerate(self._shuffled(seed, start, world), start):
+            mixing = self.mixing
+            yield rows if mixing is None else self._mixed(rows, mixing, seed, number, world.rank)
+
+    def _shuffled(self, seed: int, start: int, world: World) -> Iterator[Rows]:
         whole = self.data.batch_size(self._each)
         if self.per_call is None and whole >= world.size:
-            yield from self._parted(seed, start, world.rank, whole // world.size)
+            yield from self._parted(seed, start, world)
         calls = -(-self.size // (world.size * whole))
         every = self.data.epochs(self._each, seed, start * calls * world.size)
         for group in _groups(every, calls * world.size, of_batches=True):
             yield self._rows(group[world.rank * calls : (world.rank + 1) * calls])
 
-    def _parted(self, seed: int, start: int, rank: int, rows: int) -> Iterator[Rows]:
-        """So many rows of each batch that one process alone would have, with nothing else read."""
-        calls = -(-self.size // self.data.batch_size(self._each))
-        part = slice(rank * rows, (rank + 1) * rows)
+    def _parted(self, seed: int, start: int, world: World) -> Iterator[Rows]:
+        """This process's rows of each batch that one process alone would have; the others are not read."""
+        whole = self.data.batch_size(self._each)
+        calls = -(-self.size // whole)
+        part = slice(whole * world.rank // world.size, whole * (world.rank + 1) // world.size)
+        weight = (part.stop - part.start) * world.size / whole
         for group in _groups(self.data.epochs(self._each, seed, start * calls, part), calls, of_batches=True):
-            yield self._rows(group)
+            yield replace(self._rows(group), weight=weight)
+
+    @property
+    def judged(self) -> int:
+        """Rows that `batches` gives, mixtures among them."""
+        return self.data.rows * (1 if self.mixing is None else 1 + MIXTURES)
 
     @property
     def _each(self) -> int:
@@ -87,6 +116,10 @@ class Batcher:
         arrays = [batch.targets for batch in group if batch.targets is not None]
         targets = _target_tensor(np.concatenate(arrays)) if arrays else None
         return Rows(tuple(calls), sum(batch.rows for batch in group), targets)
+
+    def _mixed(self, rows: Rows, mixing: Mixing, *seed: int) -> Rows:
+        """Mixtures have no targets: a label between two labels is not what the loss knows."""
+        return replace(rows, calls=mixing.of(rows.calls, seed), targets=None)
 
     @property
     def _fixed(self) -> frozenset[str]:

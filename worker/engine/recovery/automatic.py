@@ -95,10 +95,11 @@ class AutomaticRecovery(Recovery):
     name: ClassVar[str] = "auto"
 
     steps: int | None = Field(default=None, ge=1, le=10_000_000)
-    """Steps of training. Left out: 30 epochs, but at least 500 and at most 10,000 steps."""
-    max_seconds: float | None = Field(default=900.0, gt=0.0)
-    """Time for training, after which the best network so far is taken. Where it cuts training short, the
-    result depends on the machine; null trains to the end."""
+    """Steps of training. Left out: 30 epochs, but at least 500 (without labels 1,500) and at most 10,000
+    steps, and no more than 2·10¹³ products of weights (a hundred times that on a GPU)."""
+    max_seconds: float | None = Field(default=3600.0, gt=0.0)
+    """Time for training, after which the best network so far is taken. Where it cuts training short, which a
+    machine far too slow for the network does, the result depends on the machine; null trains to the end."""
 
     def course(self, data: Dataset | None) -> Sequence[Recovery]:
         if data is None:

@@ -20,13 +20,15 @@ from worker.engine.recovery.training import TrainingRecovery
 
 @final
 class Distillation(TrainingRecovery):
-    """Trains what is left to give what the uploaded model gives, on the rows of the data; no labels are
-    needed. Outputs that are scores of classes are followed by the KL divergence at a temperature, all of
-    them by their squared error, which also holds what scores share. Pruned weights stay zero, and the
+    """Trains what is left to give what the uploaded model gives, on mixtures of the rows of the data; no
+    labels are needed. Outputs that are scores of classes are followed by the KL divergence at a temperature,
+    all of them by their squared error, which also holds what scores share. Pruned weights stay zero, and the
     network that did best on held-out rows is kept, at worst the one that training began with."""
 
     name: ClassVar[str] = "distillation"
-    source: ClassVar[str | None] = "Hinton, Vinyals, Dean 2015, arXiv 1503.02531"
+    source: ClassVar[str | None] = (
+        "Hinton, Vinyals, Dean 2015, arXiv 1503.02531; Beyer et al., CVPR 2022, arXiv 2106.05237 (mixtures)"
+    )
 
     loss: ImitationName = "auto"
     """How outputs are followed: `kl` (classes), `mse` (any output), or `auto`: both where classes are."""
@@ -35,6 +37,10 @@ class Distillation(TrainingRecovery):
     chosen."""
     labels: float = Field(default=0.0, ge=0.0, le=1.0)
     """The weight of the targets in the loss, for data that has them; the rest goes to the uploaded model."""
+    mixing: bool = True
+    """Whether to learn from mixtures of two rows each, by shares drawn anew for every step, in place of the
+    rows: the uploaded model answers those as well, so that few rows are not learnt by heart. Only where all
+    that differs from row to row is floating-point, and `labels` is 0."""
     layers: list[str] = Field(default=[], max_length=1000)
     """Names of layers (globs) whose outputs are followed, too. ONNX alone; where channels left the file,
     only those whose outputs kept their shape."""
@@ -48,12 +54,14 @@ class Distillation(TrainingRecovery):
     def classroom(self, pruned: Pruned, context: Context) -> Classroom:
         student = pruned.network.trainable(context.device)
         teacher = pruned.original.trainable(context.device)
+        mixing = self.mixing and not self.labels
         if not self.layers:
-            return enter(pruned, student, teacher, self.batch, context)
+            return enter(pruned, student, teacher, self.batch, context, mixing=mixing)
         own, taught = outputs_of_layers(pruned, self.layers)
         seeing = Revealing(student, own), Revealing(teacher, taught)
         alike = _alike(enter(pruned, *seeing, self.batch, context), len(own))
-        return enter(pruned, seeing[0].only(alike), seeing[1].only(alike), self.batch, context)
+        pair = seeing[0].only(alike), seeing[1].only(alike)
+        return enter(pruned, *pair, self.batch, context, mixing=mixing)
 
     def objective(self, room: Classroom, pruned: Pruned) -> Objective:
         inner = len(room.teacher.output_names) - len(pruned.original.outputs) if self.layers else 0

@@ -11,6 +11,8 @@ from pydantic import Field
 
 from api_schemas.report import CurvePoint, RecoveryReport
 from worker.engine.context import Context, quietly
+from worker.engine.graph.layer import Layer
+from worker.engine.learning.batching import Batcher
 from worker.engine.learning.objective import Figure, Objective
 from worker.engine.learning.optimisers import OptimiserName, Settings
 from worker.engine.learning.precision import PrecisionName
@@ -21,8 +23,15 @@ from worker.engine.recovery.classroom import Classroom
 from worker.engine.recovery.trials import tried
 
 ASKED: Final = "the recipe asks for it"
-#: Steps that are made when nobody says how many: these many epochs, within these bounds.
-_EPOCHS, _FEWEST, _MOST = 30, 500, 10_000
+#: Steps that are made when nobody says how many: these many epochs, within these bounds. Mixtures of few
+#: rows are never the same ones, and more of them is learnt from.
+_EPOCHS, _FEWEST, _FEWEST_MIXED, _MOST = 30, 500, 1500, 10_000
+#: Products of weights that training may cost when nobody says how many steps, the teacher's included: about
+#: a quarter of an hour on two slow cores. A count ends training at the same step on every machine, a clock
+#: does not; a GPU makes a hundred times as many.
+_PRODUCTS, _PRODUCTS_GPU, _LEAST = 2 * 10**13, 2 * 10**15, 20
+#: Passes that one step costs: forward, twice that backward, and one of the teacher.
+_PASSES = 4
 #: Rates that are tried where none is given.
 _ADAPTIVE: Final = (3e-4, 1e-3, 3e-3, 1e-2)
 _RATES: Final[dict[OptimiserName, tuple[float, ...]]] = {
@@ -42,7 +51,8 @@ class TrainingRecovery(Recovery, abc.ABC):
     notes_gain: ClassVar[bool] = True
 
     steps: int | None = Field(default=None, ge=1, le=10_000_000)
-    """Steps of the optimiser. Left out: 30 epochs, but at least 500 and at most 10,000 steps."""
+    """Steps of the optimiser. Left out: 30 epochs, but at least 500 (with mixtures of rows 1,500) and at most
+    10,000 steps, and no more than 2·10¹³ products of weights (a hundred times that on a GPU)."""
     batch: int = Field(default=64, ge=1, le=65_536)
     """Rows in a step. A model that is bound to fewer rows is run several times for one step."""
     optimiser: OptimiserName = "adamw"
@@ -86,7 +96,8 @@ class TrainingRecovery(Recovery, abc.ABC):
         def run(options: TrainingOptions, around: Context) -> TrainingRecord:
             return train(room.student, objective, room.batches, judging, options, pruned.masks, around)
 
-        options = self._settled(room, context, lambda trial: run(trial, quietly(context)))
+        asked = self._options(room, pruned, context)
+        options = self._settled(asked, room, context, lambda trial: run(trial, quietly(context)))
         record = run(options, context)
         if record.improved:
             room.student.store()
@@ -94,10 +105,13 @@ class TrainingRecovery(Recovery, abc.ABC):
         context.healed.append(report.model_copy(update={"seconds": time.monotonic() - begun}))
 
     def _settled(
-        self, room: Classroom, context: Context, run: Callable[[TrainingOptions], TrainingRecord]
+        self,
+        asked: TrainingOptions,
+        room: Classroom,
+        context: Context,
+        run: Callable[[TrainingOptions], TrainingRecord],
     ) -> TrainingOptions:
         """All options, found by trial where nobody gave them; who goes on keeps what was found before."""
-        asked = replace(self._options(room), seed=context.seed)
         rates = _RATES[self.optimiser] if self.learning_rate is None else (self.learning_rate,)
         saved = context.checkpoints.load()
         if saved is not None and "found" in saved.state:
@@ -115,8 +129,9 @@ class TrainingRecovery(Recovery, abc.ABC):
     def objective(self, room: Classroom, pruned: Pruned) -> Objective:
         """What is made small."""
 
-    def _options(self, room: Classroom) -> TrainingOptions:
-        steps = self.steps or steps_for(room.batches.data.rows, self.batch)
+    def _options(self, room: Classroom, pruned: Pruned, context: Context) -> TrainingOptions:
+        affordable = steps_within(pruned.graph.layers, self.batch, on_gpu=context.device != "cpu")
+        steps = self.steps or min(steps_for(room.batches, self.batch), affordable)
         return TrainingOptions(
             steps=steps,
             learning_rate=self.learning_rate or 0.0,
@@ -126,9 +141,10 @@ class TrainingRecovery(Recovery, abc.ABC):
             clip=self.clip,
             precision=self.precision,
             batch_statistics=self.batch_norm == "batch",
-            figures=figures_for(steps * self.batch, room.held_out.data.rows),
+            figures=figures_for(steps * self.batch, room.held_out.judged),
             patience=self.patience,
             max_seconds=self.max_seconds,
+            seed=context.seed,
         )
 
     def _modes(self, room: Classroom) -> Sequence[bool]:
@@ -158,9 +174,19 @@ class TrainingRecovery(Recovery, abc.ABC):
         )
 
 
-def steps_for(rows: int, batch: int) -> int:
-    """How many steps are made when nobody says."""
-    return min(max(math.ceil(_EPOCHS * rows / min(batch, rows)), _FEWEST), _MOST)
+def steps_for(batches: Batcher, batch: int) -> int:
+    """How many steps are made when nobody says, whatever they cost."""
+    rows, mixed = batches.data.rows, batches.mixing is not None
+    epochs = math.ceil(_EPOCHS * rows / min(batch, rows))
+    return min(max(epochs, _FEWEST_MIXED if mixed else _FEWEST), _MOST)
+
+
+def steps_within(layers: Sequence[Layer], batch: int, *, on_gpu: bool) -> int:
+    """How many steps a network of these layers may make when nobody says; a layer whose maps have no known
+    size counts as one that is used once per row."""
+    products = sum(layer.size if layer.macs is None else layer.macs for layer in layers)
+    most = _PRODUCTS_GPU if on_gpu else _PRODUCTS
+    return max(most // max(1, products * batch * _PASSES), _LEAST)
 
 
 def figures_for(rows_learnt: int, rows_judged: int) -> int:
