@@ -42,8 +42,8 @@ draw(
 )
 draw(
     "fused_grouped_query",
-    """(float[N,5,32] x, float[N,2,3,16] past_key, float[N,2,3,16] past_value)
-        => (float[N,5,32] y, float[N,2,8,16] present_key, float[N,2,8,16] present_value)
+    """(float[1,5,32] x, float[1,2,3,16] past_key, float[1,2,3,16] past_value)
+        => (float[1,5,32] y, float[1,2,8,16] present_key, float[1,2,8,16] present_value)
     <float[32] gain, float[32] gain2, float[32,128] w1, float[32,32] w2, float[32,32] w3, float[128,32] w4,
      float[32,48] up, float[48,32] down, float[8,8] cosines, float[8,8] sines, int32 seven = {7},
      int32[1] total = {8}>

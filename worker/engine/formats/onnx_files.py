@@ -18,6 +18,9 @@ from worker.engine.formats.onnx_tensors import all_graphs, check_tensors, logica
 
 #: Most a protobuf message can be.
 _MOST_PROTO = 2**31 - 1
+_STANDARD = ("", "ai.onnx")
+#: Operators that ONNX Runtime has in the standard domain, and the opset from which ONNX has them, if any.
+_RUNTIMES_OWN = {"LayerNormalization": 17, "SimplifiedLayerNormalization": 1 << 31}
 #: Initializers of more bytes need not be shown to the checker.
 _SMALL = 1024
 
@@ -114,7 +117,8 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     what `check_tensors` has found, that they hold as much as they say.
 
     What runtimes do without, and exporters leave out, is filled in: shapes of inputs and outputs whose rank
-    is open, imports of operator sets other than ONNX's own.
+    is open, imports of operator sets other than ONNX's own, the domain of operators that ONNX Runtime has and
+    its optimizer writes without one.
     """
     outline = onnx.ModelProto()
     _copy(model, outline, {"graph"})
@@ -127,8 +131,17 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     for info in (*outline.graph.input, *outline.graph.output):
         if info.type.HasField("tensor_type"):
             info.type.tensor_type.shape.SetInParent()
+    _name_runtimes_own(outline)
     import_all(outline)
     return outline
+
+
+def _name_runtimes_own(model: onnx.ModelProto) -> None:
+    opset = max((entry.version for entry in model.opset_import if entry.domain in _STANDARD), default=1)
+    for graph in all_graphs(model):
+        for node in graph.node:
+            if node.domain in _STANDARD and opset < _RUNTIMES_OWN.get(node.op_type, 0):
+                node.domain = "com.microsoft"
 
 
 def import_all(model: onnx.ModelProto) -> None:
