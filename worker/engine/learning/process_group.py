@@ -76,7 +76,7 @@ class SharedMemoryGroup(ProcessGroup):
         del opts
         for into, tensor in zip(outputs, inputs, strict=True):
             self._exchange.gather(tensor, into)
-        return _done(outputs)
+        return _done([tensor for into in outputs for tensor in into])
 
     def barrier(self, opts: Any = None) -> Work:
         """Wait for all."""
@@ -85,10 +85,11 @@ class SharedMemoryGroup(ProcessGroup):
         return _done([])
 
 
-def _done(result: object) -> Work:
-    """A collective that is over, in the form that torch waits for."""
-    future: Future[object] = Future()
-    future.set_result(result)
+def _done(tensors: Sequence[torch.Tensor]) -> Work:
+    """A collective that is over, in the form that torch waits for, which has to know of every GPU."""
+    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+    future: Future[object] = Future(devices=list(devices) or None)
+    future.set_result(list(tensors))
     work: Work = _create_work_from_future(future)
     return work
 

@@ -209,7 +209,7 @@ class _Run:
         self._optimiser.set_rate(self._rate.at(self._now.step) * _LOWER**self._now.retreats)
         self._optimiser.clear()
         with self._precision.computing():
-            loss = self._objective.loss(batch, run(self._module, batch))
+            loss = self._objective.loss(batch, run(self._module, batch)) * batch.weight
         torch.autograd.backward(self._scaler.scale(loss))
         self._optimiser.step(self._scaler, self._options.clip)
         self._losses += self._world.mean(loss.detach().clone())
