@@ -28,7 +28,7 @@ def _positions(node: ir.Node, trace: Trace, *, of_input: bool) -> int | None:
     return int(np.prod([size or 1 for size in shape[2:]]))
 
 
-def _convolve(node: ir.Node, trace: Trace, view: WeightView | None, *, transpose: bool) -> None:
+def convolve(node: ir.Node, trace: Trace, view: WeightView | None, *, transpose: bool) -> None:
     if view is None or len(view.seen_shape()) < 3:
         trace.stop(node, "the convolution's weight is computed from data")
         return
@@ -65,7 +65,7 @@ def _bind_groups(trace: Trace, seen: WeightView, incoming: Channels, made: Chann
 @rule("Conv")
 def conv(node: ir.Node, trace: Trace) -> None:
     """Conv: output channel = unit."""
-    _convolve(node, trace, trace.constants.view(node.inputs[1]), transpose=False)
+    convolve(node, trace, trace.constants.view(node.inputs[1]), transpose=False)
 
 
 @rule("FusedConv", domain=MICROSOFT)
@@ -86,7 +86,7 @@ def fused_conv(node: ir.Node, trace: Trace) -> None:
 @rule("ConvTranspose")
 def conv_transpose(node: ir.Node, trace: Trace) -> None:
     """ConvTranspose: weights lie (inputs, outputs / group, *taps); each input position uses every tap."""
-    _convolve(node, trace, trace.constants.view(node.inputs[1]), transpose=True)
+    convolve(node, trace, trace.constants.view(node.inputs[1]), transpose=True)
 
 
 @rule("QLinearConv")
@@ -96,7 +96,7 @@ def quantised_conv(node: ir.Node, trace: Trace) -> None:
     scale, zero = trace.constants.array(node.inputs[4]), trace.constants.array(node.inputs[5])
     if view is not None and scale is not None and not view.steps:
         view = trace.constants.quantized(view, scale, zero, 0)
-    _convolve(node, trace, view, transpose=False)
+    convolve(node, trace, view, transpose=False)
 
 
 @surgery("FusedConv", domain=MICROSOFT)

@@ -13,7 +13,7 @@ from worker.engine.graph.trace import MICROSOFT, Trace, label, rule
 from worker.engine.graph.views import Reshape, WeightView, transposed
 
 
-def _laid_out(view: WeightView, order: Sequence[int]) -> WeightView:
+def laid_out(view: WeightView, order: Sequence[int]) -> WeightView:
     """The view in layout (1, outputs, inputs, *batch), given where each stands."""
     shape = view.seen_shape()
     moved = view if tuple(order) == tuple(range(len(shape))) else view.then(transposed(order))
@@ -21,7 +21,7 @@ def _laid_out(view: WeightView, order: Sequence[int]) -> WeightView:
     return moved.then(Reshape(shape, (1, *shape)))
 
 
-def _multiply(
+def multiply(
     node: ir.Node, trace: Trace, data: ir.Value | None, view: WeightView, data_axis: int, result_axis: int
 ) -> None:
     """A product whose features lie on those axes (negative) of operand and result."""
@@ -54,11 +54,11 @@ def gemm(node: ir.Node, trace: Trace) -> None:
     turned = [bool(attribute(node, name, 0)) for name in ("transA", "transB")]
     if right is not None and len(right.seen_shape()) == 2 and left is None:
         order, axis = ((0, 1) if turned[1] else (1, 0)), -2 if turned[0] else -1
-        _multiply(node, trace, node.inputs[0], _laid_out(right, order), axis, -1)
+        multiply(node, trace, node.inputs[0], laid_out(right, order), axis, -1)
         _keep_addend(node, trace)
     elif left is not None and len(left.seen_shape()) == 2 and right is None:
         order, axis = ((1, 0) if turned[0] else (0, 1)), -1 if turned[1] else -2
-        _multiply(node, trace, node.inputs[1], _laid_out(left, order), axis, -2)
+        multiply(node, trace, node.inputs[1], laid_out(left, order), axis, -2)
         _keep_addend(node, trace)
     else:
         trace.stop(node, "a product of two activations")
@@ -86,11 +86,11 @@ def fused_matmul(node: ir.Node, trace: Trace) -> None:
     if attribute(node, "transBatchA", 0) or attribute(node, "transBatchB", 0):
         trace.stop(node, "a product whose batch axes are transposed")
     elif right is not None and left is None and len(right.seen_shape()) >= 2:
-        view = _laid_out(right, _order(right, turned=turned[1]))
-        _multiply(node, trace, node.inputs[0], view, -2 if turned[0] else -1, -1)
+        view = laid_out(right, _order(right, turned=turned[1]))
+        multiply(node, trace, node.inputs[0], view, -2 if turned[0] else -1, -1)
     elif left is not None and right is None and len(left.seen_shape()) >= 2:
-        view = _laid_out(left, _order(left, turned=not turned[0]))
-        _multiply(node, trace, node.inputs[1], view, -1 if turned[1] else -2, -2)
+        view = laid_out(left, _order(left, turned=not turned[0]))
+        multiply(node, trace, node.inputs[1], view, -1 if turned[1] else -2, -2)
     elif left is None and right is None:
         product_of_activations(node, trace, (turned[0], turned[1]))
     else:
@@ -118,11 +118,11 @@ def _matmul(node: ir.Node, trace: Trace, a: ir.Value | None, b: ir.Value | None)
     if right is not None and left is None and len(right.seen_shape()) >= 2:
         rank = len(right.seen_shape())
         order = (rank - 1, rank - 2, *range(rank - 2))
-        _multiply(node, trace, a, _laid_out(right, order), -1, -1)
+        multiply(node, trace, a, laid_out(right, order), -1, -1)
     elif left is not None and right is None and len(left.seen_shape()) >= 2:
         rank = len(left.seen_shape())
         order = (rank - 2, rank - 1, *range(rank - 2))
-        _multiply(node, trace, b, _laid_out(left, order), -2, -2)
+        multiply(node, trace, b, laid_out(left, order), -2, -2)
     elif left is None and right is None:
         product_of_activations(node, trace)
     else:
@@ -137,7 +137,7 @@ def _quantised(node: ir.Node, trace: Trace, operands: Sequence[int], *, transpos
         return
     axis = 0 if transposed_b else 1
     view = trace.constants.quantized(view, factor, trace.constants.array(zero), axis)
-    _multiply(node, trace, data, _laid_out(view, (0, 1) if transposed_b else (1, 0)), -1, -1)
+    multiply(node, trace, data, laid_out(view, (0, 1) if transposed_b else (1, 0)), -1, -1)
 
 
 @rule("QLinearMatMul")
