@@ -1,6 +1,7 @@
-"""What each recovery gives back to networks that other people trained: accuracy on the MNIST test images.
+"""What each recovery gives back to networks that other people trained: accuracy on test images of MNIST and
+CIFAR-10.
 
-Three networks of ../shared/models are pruned to 80 % element sparsity, and of half of their channels, by one
+Four networks of ../shared/models are pruned to 80 % element sparsity, and of half of their channels, by one
 job each. Recoveries without labels get 512 training images, fine-tuning gets labelled ones. The test images
 are seen by this program alone.
 """
@@ -12,13 +13,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 import numpy as np
 import torch
 
 from api_schemas.jobs import InputSpecs
-from benchmarks import jobs
+from benchmarks import cifar, jobs
 from benchmarks.output import markdown, note, parser, save, say
 from worker.engine import formats
 from worker.engine.formats.base import LoadOptions
@@ -30,19 +31,22 @@ Array = np.ndarray[Any, np.dtype[Any]]
 @final
 @dataclass(frozen=True)
 class Network:
-    """A file, and how it wants pixels: shape of one image, mean and deviation of values between 0 and 1."""
+    """A file, and how it wants pixels: shape of one image, mean and deviation of values between 0 and 1.
+    CIFAR-10 is normalised as it is read."""
 
     file: str
     shape: tuple[int, ...]
     mean: float = 0.0
     deviation: float = 1.0
     input: str | None = None
+    images: Literal["mnist", "cifar10"] = "mnist"
 
 
 NETWORKS: Final = (
     Network("cnn_mnist_burn_op16.onnx", (1, 28, 28), 0.1307, 0.3081),
     Network("mlp_mnist_256x4.onnx", (784, 1)),
     Network("torchscript/cnn_mnist_scripted.pt", (1, 28, 28), input="x"),
+    Network("cnn_cifar10_classifier_op10.onnx", (3, 32, 32), images="cifar10"),
 )
 CUTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "80 % of weights": {"granularity": {"name": "element"}, "target": {"sparsity": 0.8}},
@@ -74,6 +78,16 @@ class Result:
     seconds: float
 
 
+def labelled(network: Network, part: Literal["train", "test"], rows: int) -> tuple[Array, Array]:
+    """So many images as the network wants them, in random order for training, and their classes."""
+    if network.images == "cifar10":
+        read = cifar.read(_SHARED / "data" / "cifar10" / f"cifar10_{part}_jpeg.zip", rows)
+        return read.x.numpy(), read.y.numpy()
+    pixels, classes = images("train" if part == "train" else "t10k")
+    order = np.random.default_rng(0).permutation(len(pixels)) if part == "train" else np.arange(len(pixels))
+    return for_network(network, pixels[order[:rows]]), classes[order[:rows]]
+
+
 def images(part: str) -> tuple[Array, Array]:
     """Pixels between 0 and 1, (rows, 784), and classes."""
     with gzip.open(_SHARED / "data" / "mnist" / f"{part}-images-idx3-ubyte.gz") as file:
@@ -89,11 +103,10 @@ def for_network(network: Network, pixels: Array) -> Array:
     return scaled.reshape(-1, *network.shape)
 
 
-def accuracy_percent(network: Network, model: Path, pixels: Array, classes: Array, scratch: Path) -> float:
+def accuracy_percent(network: Network, model: Path, rows: Array, classes: Array, scratch: Path) -> float:
     """Run the file row by row, as it was exported, in the runtime its users have."""
     inputs: InputSpecs = {} if network.input is None else {network.input: [1, *network.shape]}
     runner = formats.runner(model, LoadOptions(inputs, scratch), 1)
-    rows = for_network(network, pixels)
     right = 0
     for row, label in zip(rows, classes, strict=True):
         scores = runner.run({runner.input_names[0]: row[None]})[0]
@@ -104,9 +117,8 @@ def accuracy_percent(network: Network, model: Path, pixels: Array, classes: Arra
 def one_network(network: Network, options: Any, folder: Path) -> list[Result]:
     """Every cut, healed in every way."""
     model = _SHARED / "models" / network.file
-    train, test = images("train"), images("t10k")
-    shown = test[0][: options.test], test[1][: options.test]
-    data = _datasets(network, train, options, folder)
+    shown = labelled(network, "test", options.test)
+    data = _datasets(network, options, folder)
     dense = accuracy_percent(network, model, *shown, folder)
     results = [Result(network.file, "", "dense", dense, None, 0.0)]
     note(str(results[-1]))
@@ -128,13 +140,11 @@ def one_network(network: Network, options: Any, folder: Path) -> list[Result]:
     return results
 
 
-def _datasets(network: Network, train: tuple[Array, Array], options: Any, folder: Path) -> dict[str, Path]:
-    pixels, classes = train
-    order = np.random.default_rng(0).permutation(len(pixels))
-    few, many = order[: options.unlabelled], order[: options.labelled]
+def _datasets(network: Network, options: Any, folder: Path) -> dict[str, Path]:
+    rows, classes = labelled(network, "train", max(options.unlabelled, options.labelled))
     paths = {"unlabelled": folder / "unlabelled.npz", "labelled": folder / "labelled.npz"}
-    np.savez(paths["unlabelled"], x=for_network(network, pixels[few]))
-    np.savez(paths["labelled"], x=for_network(network, pixels[many]), targets=classes[many])
+    np.savez(paths["unlabelled"], x=rows[: options.unlabelled])
+    np.savez(paths["labelled"], x=rows[: options.labelled], targets=classes[: options.labelled])
     return paths
 
 
@@ -159,7 +169,7 @@ def main() -> int:
     """Heal every network in every way and show the table."""
     arguments = parser(__doc__)
     arguments.add_argument("--unlabelled", type=int, default=512, help="training images without labels")
-    arguments.add_argument("--labelled", type=int, default=6000, help="training images with labels")
+    arguments.add_argument("--labelled", type=int, default=2048, help="training images with labels")
     arguments.add_argument("--test", type=int, default=10_000, help="test images")
     arguments.add_argument("--networks", type=int, nargs="+", default=list(range(len(NETWORKS))))
     options = arguments.parse_args()

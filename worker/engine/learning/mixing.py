@@ -61,4 +61,4 @@ def _mixed(
     """One input of all calls, row by row between it and what the order puts there."""
     whole = torch.cat(list(column))
     kept = shares.to(whole).reshape(-1, *(1,) * (whole.dim() - 1))
-    return (kept * whole + (1 - kept) * whole[order.to(whole.device)]).split(list(sizes))
+    return torch.split(kept * whole + (1 - kept) * whole[order.to(whole.device)], list(sizes))
