@@ -49,6 +49,7 @@ bench: setup
 	$(PY) -m benchmarks.accuracy_floor
 	$(PY) -m benchmarks.mnist_methods
 	$(PY) -m benchmarks.cifar_methods
+	$(PY) -m benchmarks.cifar_methods --network vgg11 --width 0.25
 	$(PY) -m benchmarks.shared_models
 
 catalogue: setup

@@ -1,11 +1,11 @@
-"""CIFAR-10 and Conv-6 of the LAP protocol: reading, training, writing as ONNX."""
+"""CIFAR-10, and Conv-6 and VGG-11 of the LAP protocol: reading, training, writing as ONNX."""
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -17,8 +17,6 @@ _DEVIATION = np.array([0.247, 0.243, 0.261], np.float32)
 _RATE, _BATCH = 3e-4, 60
 
 Array = np.ndarray[Any, np.dtype[Any]]
-#: Shares that one iteration removes of what is left: convolutions, hidden linear layers, the last.
-STEP_RATIOS = (0.15,) * 6 + (0.2, 0.2, 0.1)
 
 
 @final
@@ -61,7 +59,27 @@ def conv6(width: float, seed: int) -> nn.Sequential:
         before = channels
     hidden = round(256 * width)
     layers += [nn.Flatten(), nn.Linear(before * 16, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
-    net = nn.Sequential(*layers, nn.Linear(hidden, 10))
+    return _initialised(nn.Sequential(*layers, nn.Linear(hidden, 10)))
+
+
+def vgg11(width: float, seed: int) -> nn.Sequential:
+    """Eight 3×3 convolutions with batch norm and one linear layer; `width` scales every one."""
+    torch.manual_seed(seed)
+    return _initialised(nn.Sequential(*_vgg_layers(width)))
+
+
+def _vgg_layers(width: float) -> Iterator[nn.Module]:
+    before = 3
+    for planes, pooled in ((64, 1), (128, 1), (256, 0), (256, 1), (512, 0), (512, 1), (512, 0), (512, 1)):
+        channels = round(planes * width)
+        yield from (nn.Conv2d(before, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU())
+        if pooled:
+            yield nn.MaxPool2d(2)
+        before = channels
+    yield from (nn.Flatten(), nn.Linear(before, 10))
+
+
+def _initialised(net: nn.Sequential) -> nn.Sequential:
     for part in net.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             nn.init.xavier_normal_(part.weight)
@@ -70,8 +88,27 @@ def conv6(width: float, seed: int) -> nn.Sequential:
     return net
 
 
+@final
+@dataclass(frozen=True)
+class Network:
+    """One network of the protocol: how it is made, from width and seed; the shares that one iteration removes
+    of what is left, layer by layer; and the iterations that are shown."""
+
+    title: str
+    fresh: Callable[[float, int], nn.Sequential]
+    step_ratios: tuple[float, ...]
+    iterations: tuple[int, ...]
+
+
+NETWORKS: Final = {
+    "conv6": Network("Conv-6", conv6, (0.15,) * 6 + (0.2, 0.2, 0.1), (12, 14, 16, 18)),
+    "vgg11": Network("VGG-11", vgg11, (0.15,) * 8 + (0.1,), (13, 17, 21, 25)),
+}
+
+
 def train(net: nn.Sequential, images: Images, steps: int, seed: int) -> nn.Sequential:
     """Adam at the protocol's constant rate; the network is trained in place."""
+    net.train()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net.to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=_RATE)
@@ -105,6 +142,7 @@ def write_onnx(net: nn.Sequential, path: Path) -> Path:
         output_names=["scores"],
         dynamic_shapes=({0: batch},),
         dynamo=True,
+        optimize=False,  # batch norm stays a layer of its own, as in training
         verbose=False,
         external_data=False,
     )

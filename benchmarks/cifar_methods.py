@@ -1,7 +1,8 @@
-"""Test error on CIFAR-10 of magnitude, lookahead and LAMP at four levels, by the product's jobs: Conv-6.
+"""Test error on CIFAR-10 of magnitude, lookahead and LAMP at four levels, by jobs: Conv-6 or VGG-11.
 
-The LAP protocol is 30,000 steps of training and 20,000 of retraining at full width, on 50,000 images with
-crops and flips. Without a GPU that takes days, so the defaults are reduced, and the first line says how.
+The LAP protocol is 30,000 to 35,000 steps of training and 20,000 to 25,000 of retraining at full width, on
+50,000 images with crops and flips. Without a GPU that takes days, so the defaults are reduced, and the first
+line says how.
 Reads ../shared/data/cifar10.
 """
 
@@ -42,10 +43,9 @@ class Result:
 
 
 def recipe(
-    method: str, iteration: int, names: Sequence[str], sizes: Sequence[int], steps: int
+    method: str, shares: Sequence[float], names: Sequence[str], sizes: Sequence[int], steps: int
 ) -> dict[str, Any]:
     """The layers' cumulative ratios; LAMP gets the same total and finds the layers' shares itself."""
-    shares = [1 - (1 - ratio) ** iteration for ratio in cifar.STEP_RATIOS]
     training = {"name": "fine_tune", "steps": steps, "batch": 60, **_TRAINING}
     if method == "lamp":
         total = sum(share * size for share, size in zip(shares, sizes, strict=True)) / sum(sizes)
@@ -61,19 +61,21 @@ def recipe(
 
 def one_seed(seed: int, images: Images, test: Images, options: Any) -> list[Result]:
     """Train, then one job for each iteration and method."""
-    net = cifar.train(cifar.conv6(options.width, seed), images, options.steps, seed)
+    network = cifar.NETWORKS[options.network]
+    net = cifar.train(network.fresh(options.width, seed), images, options.steps, seed)
     names = cifar.weight_names(net)
     sizes = [dict(net.named_parameters())[name].numel() for name in names]
     with tempfile.TemporaryDirectory(prefix="cifar-methods-") as name:
         folder = Path(name)
         model, data = (
-            cifar.write_onnx(net, folder / "conv6.onnx"),
+            cifar.write_onnx(net, folder / f"{options.network}.onnx"),
             jobs.write_data(folder / "train.npz", images.x, images.y, _VALIDATION_ROWS),
         )
         results = [Result(seed, "dense", 0, 100.0, _error(model.read_bytes(), test))]
         note(str(results[-1]))
-        for iteration, method in itertools.product(options.iterations, METHODS):
-            asked = recipe(method, iteration, names, sizes, options.retraining)
+        for iteration, method in itertools.product(options.iterations or network.iterations, METHODS):
+            shares = [1 - (1 - ratio) ** iteration for ratio in network.step_ratios]
+            asked = recipe(method, shares, names, sizes, options.retraining)
             done = jobs.run(model, asked, data, threads=options.threads)
             left = 100 * (1 - done.report.achieved)
             results.append(Result(seed, method, iteration, left, _error(done.model, test)))
@@ -105,8 +107,7 @@ def table(results: Sequence[Result]) -> str:
 
 def _summary(options: Any, results: Sequence[Result], seconds: float) -> Mapping[str, Any]:
     return {
-        "network": "Conv-6",
-        **{name: getattr(options, name) for name in ("width", "images", "steps", "retraining")},
+        **{name: getattr(options, name) for name in ("network", "width", "images", "steps", "retraining")},
         "seconds": seconds,
         "results": [asdict(result) for result in results],
     }
@@ -116,12 +117,13 @@ def main() -> int:
     """Run the protocol for every seed and show the table."""
     arguments = parser(__doc__)
     arguments.add_argument("--data", type=Path, default=_DATA)
+    arguments.add_argument("--network", choices=list(cifar.NETWORKS), default="conv6")
     arguments.add_argument("--images", type=int, default=10_000, help="training images; 50,000 in the paper")
     arguments.add_argument("--width", type=float, default=0.5, help="of every layer; 1 in the paper")
     arguments.add_argument("--steps", type=int, default=1500, help="of training; 30,000 in the paper")
     arguments.add_argument("--retraining", type=int, default=500, help="steps; 20,000 in the paper")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0])
-    arguments.add_argument("--iterations", type=int, nargs="+", default=[12, 14, 16, 18])
+    arguments.add_argument("--iterations", type=int, nargs="+", help="at least one; the protocol's else")
     arguments.add_argument("--threads", type=int, default=2)
     options = arguments.parse_args()
     if not options.data.is_dir():
@@ -134,7 +136,7 @@ def main() -> int:
     results = [result for seed in options.seeds for result in one_seed(seed, images, test, options)]
     dense = [result.test_error for result in results if result.method == "dense"]
     say(
-        f"Conv-6 at width {options.width:g}, {options.images} images, "
+        f"{cifar.NETWORKS[options.network].title} at width {options.width:g}, {options.images} images, "
         f"{options.steps} + {options.retraining} steps, no augmentation, {len(options.seeds)} seed(s): "
         "a reduced protocol"
     )
