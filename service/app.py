@@ -79,7 +79,7 @@ def _context(
 ) -> Context:
     store = open_store(settings)
     metrics = Metrics()
-    metrics.watch_queue(store.jobs.counts, store.jobs.oldest_queued_seconds)
+    metrics.watch_store(store)
     signer = Signer(load_secret(settings.webhook_secret, settings.data_dir))
     bell = doorbell or make_doorbell(settings.broker_url)
     return Context(settings, store, bell, metrics, signer, catalogue)

@@ -1,5 +1,6 @@
 """Prometheus metrics of the API process, and the middleware that counts requests. No label names a job."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import final
@@ -10,7 +11,11 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_schemas.jobs import JobStatus
+from store import Store
+from store.errors import StoreError
 
+#: A worker that has given no sign of life for so long is taken for gone.
+ALIVE_SECONDS = 60.0
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
@@ -51,36 +56,52 @@ class Metrics:
             "lookahead_sweep_failures", "Sweeps that ended in an error.", registry=self.registry
         )
 
-    def watch_queue(
-        self, counts: Callable[[], Mapping[JobStatus, int]], oldest: Callable[[], float | None]
-    ) -> None:
-        """Read jobs by state and the age of the queue from the store at every scrape."""
-        self.registry.register(_QueueCollector(counts, oldest))
+    def watch_store(self, store: Store) -> None:
+        """Read jobs by state, the age of the queue, workers and free room from the store at every scrape."""
+        self.registry.register(_StoreCollector(store))
 
 
 @final
-class _QueueCollector(Collector):
-    def __init__(
-        self, counts: Callable[[], Mapping[JobStatus, int]], oldest: Callable[[], float | None]
-    ) -> None:
-        self._counts = counts
-        self._oldest = oldest
+class _StoreCollector(Collector):
+    """What the store knows. While the database is away that is said, and all other metrics come as ever."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def describe(self) -> Iterator[Metric]:
         """Names only: registration must not read the database."""
-        yield GaugeMetricFamily("lookahead_jobs", "Jobs by state.", labels=["status"])
-        yield GaugeMetricFamily("lookahead_queue_age_seconds", "Age of the oldest queued job, 0 without.")
+        yield from _families().values()
 
     def collect(self) -> Iterator[Metric]:
         """The figures of this moment."""
-        counts = self._counts()
-        jobs = GaugeMetricFamily("lookahead_jobs", "Jobs by state.", labels=["status"])
+        families = _families()
+        up = 1.0
+        try:
+            self._read(families)
+        except StoreError:
+            up, families = 0.0, {"up": families["up"]}
+        families["up"].add_metric([], up)
+        yield from families.values()
+
+    def _read(self, families: Mapping[str, GaugeMetricFamily]) -> None:
+        jobs = self._store.jobs
+        counts = jobs.counts()
         for status in JobStatus:
-            jobs.add_metric([status.value], counts.get(status, 0))
-        yield jobs
-        age = GaugeMetricFamily("lookahead_queue_age_seconds", "Age of the oldest queued job, 0 without.")
-        age.add_metric([], self._oldest() or 0.0)
-        yield age
+            families["jobs"].add_metric([status.value], counts.get(status, 0))
+        families["age"].add_metric([], jobs.oldest_queued_seconds() or 0.0)
+        families["workers"].add_metric([], len(self._store.workers.alive(ALIVE_SECONDS)))
+        free = shutil.disk_usage(self._store.blobs.staging_dir()).free
+        families["free"].add_metric([], free)
+
+
+def _families() -> dict[str, GaugeMetricFamily]:
+    return {
+        "up": GaugeMetricFamily("lookahead_database_up", "1 where the database answers, else 0."),
+        "jobs": GaugeMetricFamily("lookahead_jobs", "Jobs by state.", labels=["status"]),
+        "age": GaugeMetricFamily("lookahead_queue_age_seconds", "Age of the oldest queued job, 0 without."),
+        "workers": GaugeMetricFamily("lookahead_workers", "Workers seen within the last minute."),
+        "free": GaugeMetricFamily("lookahead_staging_free_bytes", "Room where uploads are put down."),
+    }
 
 
 @final

@@ -75,7 +75,7 @@ def get_dataset(dataset_id: DatasetId, context: ContextDep) -> Dataset:
     return DatasetService(context).get(dataset_id)
 
 
-@router.delete("/{dataset_id}", status_code=204, responses=problems(404, 409, 422))
+@router.delete("/{dataset_id}", status_code=204, response_class=Response, responses=problems(404, 409, 422))
 def delete_dataset(dataset_id: DatasetId, context: ContextDep) -> None:
     """Delete a dataset; 409 while a queued or running job uses it."""
     DatasetService(context).delete(dataset_id)

@@ -7,10 +7,10 @@ from concurrent.futures import TimeoutError as TooSlow
 
 from api_schemas.health import Check, Health, Readiness
 from service.context import Context
+from service.metrics import ALIVE_SECONDS
 from store.errors import StoreError
 
 _SECONDS = 5.0
-_WORKER_SECONDS = 60.0
 _NO_BLOB = "0" * 64
 
 
@@ -72,7 +72,7 @@ def _broker(context: Context) -> Check:
 
 
 def _workers(context: Context) -> Check:
-    alive = context.store.workers.alive(_WORKER_SECONDS)
+    alive = context.store.workers.alive(ALIVE_SECONDS)
     if not alive:
         return Check(name="workers", status=Health.DEGRADED, detail="no worker has been seen for a minute")
     confined = all(worker.detail.get("holds") is True for worker in alive)

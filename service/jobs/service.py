@@ -109,8 +109,10 @@ class JobService:
 def _why_nothing(job: JobRecord) -> str:
     if not job.status.finished:
         return f"The job is {job.status.value}; its result comes when it has succeeded."
+    if job.status is JobStatus.CANCELLED:
+        return "The job has been cancelled; it has no result."
     reason = f": {job.error.code.value}: {job.error.message}" if job.error else "."
-    return f"The job has {'been ' if job.status is JobStatus.CANCELLED else ''}{job.status.value}{reason}"
+    return f"The job has {job.status.value}{reason}"
 
 
 def idempotency_key(route: str, key: str | None, body: Any) -> IdempotencyKey | None:

@@ -78,7 +78,7 @@ def get_model(model_id: ModelId, context: ContextDep) -> Model:
     return ModelService(context).get(model_id)
 
 
-@router.delete("/{model_id}", status_code=204, responses=problems(404, 409, 422))
+@router.delete("/{model_id}", status_code=204, response_class=Response, responses=problems(404, 409, 422))
 def delete_model(model_id: ModelId, context: ContextDep) -> None:
     """Delete a model; 409 while a queued or running job uses it."""
     ModelService(context).delete(model_id)

@@ -138,6 +138,29 @@ def test_metrics_count_jobs_requests_and_bytes(client: TestClient, hand: Hand, m
     assert found["lookahead_http_requests_total", lost] == 1
 
 
+def test_workers_and_room_are_counted(client: TestClient, context: Context) -> None:
+    assert samples(client)["lookahead_workers", ()] == 0
+    announce(context, holds=True)
+    found = samples(client)
+    assert found["lookahead_workers", ()] == 1
+    assert found["lookahead_staging_free_bytes", ()] > 0
+
+
+def test_without_a_database_the_other_metrics_still_come(
+    client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert samples(client)["lookahead_database_up", ()] == 1
+
+    def away() -> None:
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(context.store.jobs, "counts", away)
+    found = samples(client)
+    assert found["lookahead_database_up", ()] == 0
+    assert found["lookahead_upload_bytes_total", ()] == 0
+    assert not any(name == "lookahead_jobs" for name, _ in found)
+
+
 def test_no_label_names_a_job_or_a_path(client: TestClient, hand: Hand, model_id: str) -> None:
     client.get(f"/v1/models/{model_id}")
     client.get("/v1/jobs/job_" + "0" * 26)

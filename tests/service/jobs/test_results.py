@@ -117,3 +117,14 @@ def test_a_hostile_file_name_stays_one_header(client: TestClient, hand: Hand, jo
     answer = client.get(f"/v1/jobs/{job_id}/model")
     assert answer.content == PRUNED
     assert "x-evil" not in answer.headers
+
+
+def test_a_cancelled_job_says_once_that_it_was_cancelled(
+    client: TestClient, hand: Hand, model_id: str
+) -> None:
+    hand.inspect()
+    job = client.post("/v1/jobs", json=body(model_id)).json()["id"]
+    client.post(f"/v1/jobs/{job}/cancel")
+    answer = client.get(f"/v1/jobs/{job}/model")
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert answer.json()["detail"] == "The job has been cancelled; it has no result."

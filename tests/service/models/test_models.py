@@ -220,3 +220,10 @@ def test_delete(client: TestClient, hand: Hand, model_id: str) -> None:
     assert (answer.status_code, answer.content) == (204, b"")
     assert client.get(f"/v1/models/{model_id}").json()["code"] == ErrorCode.NOT_FOUND
     assert client.delete(f"/v1/models/{model_id}").status_code == 404
+
+
+def test_a_deletion_answers_with_nothing(client: TestClient, hand: Hand, model_id: str) -> None:
+    hand.inspect()
+    answer = client.delete(f"/v1/models/{model_id}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "content-type" not in answer.headers
