@@ -24,6 +24,18 @@ g (float[1, 1, 4] x) => (float[1, 1, 1, 2] y) {
 """
 
 
+def test_a_state_that_keeps_its_size_is_told_of(tmp_path: Path) -> None:
+    text = "g (float[2, 1, 4] x) => (float[2, 1, 1, 3] y) { y = GRU<hidden_size = 3>(x, w, r) }"
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.normal(size=shape).astype("f")
+        for name, shape in {"w": (1, 9, 4), "r": (1, 9, 3)}.items()
+    }
+    coupling = couple(build(graphs.network(graphs.model(text, weights), tmp_path)))
+    assert coupling.groups == () and set(coupling.frozen) == {"w", "r"}
+    assert all("state" in reason for reason in coupling.frozen.values())
+
+
 def test_what_a_recurrent_operator_reads_with_computed_weights_stays(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     shapes = {"w": (4, 6), "gates": (1, 8, 6), "back": (1, 8, 2)}

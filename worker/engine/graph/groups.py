@@ -38,6 +38,9 @@ class Coupling:
     frozen: Mapping[str, str]
 
 
+#: Why layers whose outputs are not followed keep them.
+_STATE = "the state of a recurrent operator keeps its size"
+
 #: What was found for graphs that are still in use: it takes seconds on a large network.
 _FOUND: WeakKeyDictionary[Graph, Coupling] = WeakKeyDictionary()
 
@@ -148,7 +151,8 @@ def _grouped(graph: Graph, cells: Cells) -> Coupling:
         for signature, free in found.items()
         if any(source in owners for source, _ in signature)
     ]
-    return Coupling(_distinct(groups), _left_alone(roots, owners, frozen))
+    stateful = {layer.name: _STATE for layer in graph.layers if all(use.source is None for use in layer.uses)}
+    return Coupling(_distinct(groups), stateful | _left_alone(roots, owners, frozen))
 
 
 _Signature = frozenset[tuple[Source, int]]

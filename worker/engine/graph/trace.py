@@ -139,6 +139,11 @@ class Trace:
     ) -> None:
         """Note a layer use of a weight in layout (groups, outputs, inputs, *taps), reading `incoming`."""
         groups, outputs, per_group = view.seen_shape()[:3]
+        if 0 in view.shape:  # an adapter's place, to be filled when it is run
+            name, reason = view.value.name or label(node), "it holds no weights"
+            self.findings.refused.append(Refused(name, node.op_type, view, reason))
+            self.freeze(incoming, f"{label(node)}: {reason}")
+            return
         if inputs is None:
             inputs = np.arange(groups * per_group).reshape(groups, per_group)
         made = np.arange(groups * outputs).reshape(groups, outputs)
