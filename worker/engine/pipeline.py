@@ -1,8 +1,9 @@
 """The story of a job: load, analyse, score and select, apply, heal, save, verify, report."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from api_schemas.jobs import InputSpecs, Refusal, Stage
 from api_schemas.jobs import Plan as PlanAnswer
@@ -19,6 +20,7 @@ from worker.engine.graph.build import build
 from worker.engine.graph.candidates import require_layers
 from worker.engine.learning.distributed import World
 from worker.engine.planning import analyse, resolve_parts, select
+from worker.engine.recovery.none import NoRecovery
 from worker.engine.report.build import build_report
 from worker.engine.report.history import History
 from worker.engine.report.inspection import inspection_of
@@ -29,6 +31,9 @@ from worker.engine.targets.reach import aim, noted
 from worker.engine.types import Evidence, Goal
 from worker.engine.verify.examine import Examined, examine
 from worker.engine.verify.promises import Promise
+
+#: Seconds after which the search for a target takes the nearest so far, where only a plan is asked for.
+_PLANNING: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,8 @@ def plan(source: Source, recipe: Recipe, context: Context) -> PlanAnswer:
     """What `prune` would do in its first step, without doing it; of a sweep, for its last target."""
     if recipe.sweep is not None:
         recipe = recipe.model_copy(update={"target": recipe.sweep.targets[-1], "sweep": None})
-    case = _case(source, recipe, context)
-    graph, first = case.graph, next(iter(case.parts.schedule.steps(aim(case).goal)))
+    case = _planned(_case(source, recipe, context))
+    graph, first = case.graph, next(iter(case.parts.schedule.steps(aim(case, _PLANNING).goal)))
     with context.stage(Stage.SCORING):
         found = select(case.parts, case.network, graph, first, context, data=case.rows.learning)
     return PlanAnswer(
@@ -124,6 +129,19 @@ def plan(source: Source, recipe: Recipe, context: Context) -> PlanAnswer:
         sparsity=found.sparsity,
         warnings=context.warnings,
     )
+
+
+def _planned(case: Case) -> Case:
+    """The case without healing, where each try of the search for a target would heal: who asks for a plan is
+    told in seconds, and what is left out is said."""
+    target = case.recipe.target
+    if target is None or target.accuracy_drop is None or not case.course:
+        return case
+    case.context.warn(
+        "the plan is the one that keeps to the target before healing; the job heals in every try, which may "
+        "let it prune more"
+    )
+    return replace(case, parts=replace(case.parts, recovery=NoRecovery()))
 
 
 @dataclass(frozen=True)

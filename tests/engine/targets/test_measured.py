@@ -15,7 +15,8 @@ from worker.engine import formats
 from worker.engine.context import Context
 from worker.engine.errors import InvalidRecipeError, NeedsLabelsError
 from worker.engine.formats.base import LoadOptions
-from worker.engine.pipeline import Source, prune
+from worker.engine.pipeline import Source, plan, prune
+from worker.engine.recovery.fine_tune import FineTuning
 from worker.engine.targets import base, latency
 from worker.engine.types import Plan
 from worker.engine.verify import examine
@@ -58,6 +59,22 @@ def test_the_drop_stays_within_the_points_and_the_next_plan_tried_does_not(
     probes = {probe.sparsity: probe.figure for probe in report.target_probes}
     answer = max(s for s, drop in probes.items() if drop == pytest.approx(report.target_achieved))
     assert min(drop for s, drop in probes.items() if s > answer) > points
+
+
+def test_who_asks_for_a_plan_does_not_wait_for_healing(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwanted(*_: object) -> None:
+        raise AssertionError("a plan heals nothing")
+
+    monkeypatch.setattr(FineTuning, "heal", unwanted)
+    target = {"accuracy_drop": 15.0}
+    healing = plan(source, recipe(recovery="fine_tune", target=target), Context(tmp_path))
+    bare = plan(source, recipe(target=target), Context(tmp_path))
+    assert [text for text in healing.warnings if "before healing" in text]
+    assert not [text for text in bare.warnings if "before healing" in text]
+    assert 0.0 < healing.sparsity < 1.0
+    assert healing.sparsity == pytest.approx(bare.sparsity, abs=0.05)  # by a fifth of the rows, and by all
 
 
 def test_more_points_allow_more_sparsity(source: Source, tmp_path: Path) -> None:

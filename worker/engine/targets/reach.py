@@ -1,5 +1,6 @@
 """From a recipe's target to a goal in sparsity, whatever unit the target has."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,8 +35,8 @@ class Aim:
                 yield Goal(sparsity, self.goal.overrides)
 
 
-def aim(case: Case) -> Aim:
-    """The goal that meets the target as closely as whole units allow.
+def aim(case: Case, seconds: float = math.inf) -> Aim:
+    """The goal that meets the target as closely as whole units allow, or as that much time allows.
 
     Raises InvalidRecipeError when no sparsity does, telling the nearest figure within reach.
     """
@@ -47,7 +48,7 @@ def aim(case: Case) -> Aim:
     with case.context.stage(Stage.SELECTING):
         unit = unit_of(target.unit)(case)
         trial = _trial(case, unit)
-        found = _search(trial, unit, float(getattr(target, target.unit)))
+        found = _search(trial, unit, float(getattr(target, target.unit)), seconds)
     tried = sorted(trial.probes.values(), key=lambda probe: probe.sparsity)
     curve = [TargetProbe(sparsity=probe.sparsity, figure=probe.figure) for probe in tried]
     return Aim(Goal(found.sparsity, overrides_of(recipe)), curve)
@@ -78,7 +79,7 @@ def _figure(unit: Unit, plan: Plan) -> float:
     return float(World.present().agreed(lambda: figure))
 
 
-def _search(trial: Trial, unit: Unit, goal: float) -> Probe:
+def _search(trial: Trial, unit: Unit, goal: float, seconds: float) -> Probe:
     least, most = allowed_range(trial.select)
     easy, hard = (most, least) if not unit.grows else (least, most)
     good = trial.at(easy)
@@ -89,13 +90,14 @@ def _search(trial: Trial, unit: Unit, goal: float) -> Probe:
             hint="ask for more, exclude fewer layers, or choose other parts",
         )
     bad = trial.at(hard)
-    return bad if bad.figure <= goal else crossing(trial, good, bad, goal, _effort(unit))
+    return bad if bad.figure <= goal else crossing(trial, good, bad, goal, _effort(unit, seconds))
 
 
-def _effort(unit: Unit) -> Effort:
+def _effort(unit: Unit, seconds: float) -> Effort:
     """By one clock, though there be several processes."""
     effort = unit.spend()
-    return replace(effort, clock=lambda: float(World.present().agreed(effort.clock)))
+    shorter = min(effort.seconds, seconds)
+    return replace(effort, seconds=shorter, clock=lambda: float(World.present().agreed(effort.clock)))
 
 
 def noted(report: Report, recipe: Recipe, found: Aim) -> Report:
