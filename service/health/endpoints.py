@@ -11,12 +11,14 @@ from service.health.checks import readiness
 router = APIRouter(tags=["health"])
 
 
+@router.head("/livez", include_in_schema=False)  # what many load balancers ask with
 @router.get("/livez")
 async def livez() -> Liveness:
     """The process answers. Looks at nothing else, so that no outage elsewhere restarts it."""
     return Liveness()
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "The service cannot work."}})
 def readyz(response: Response, context: ContextDep) -> Readiness:
     """Whether requests can be served. A broker or worker that is away only degrades: jobs then wait."""

@@ -138,6 +138,12 @@ def test_metrics_count_jobs_requests_and_bytes(client: TestClient, hand: Hand, m
     assert found["lookahead_http_requests_total", lost] == 1
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_load_balancers_may_ask_for_headers_alone(client: TestClient, path: str) -> None:
+    answer = client.head(path)
+    assert (answer.status_code, answer.content) == (client.get(path).status_code, b"")
+
+
 def test_workers_and_room_are_counted(client: TestClient, context: Context) -> None:
     assert samples(client)["lookahead_workers", ()] == 0
     announce(context, holds=True)
