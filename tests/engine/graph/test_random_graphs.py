@@ -50,8 +50,8 @@ FAMILIES: dict[str, Draw] = {"plain": draw_graph, "image": draw_image, "sequence
 ROUNDING = 1e-5
 #: Behind these a channel's mean is what it was, and the channels of a group change together.
 _LEVELLING = {"InstanceNormalization"}
-#: Its result carries several units on each channel, of which every place has one.
-_BLURRING = {"DepthToSpace"}
+#: What they make carries several units on each channel, of which every place has one.
+_BLURRING = {"DepthToSpace", "Where"}
 SETTINGS = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -127,6 +127,96 @@ OWN: dict[tuple[str, str], list[tuple[str, list[Any]]]] = {
             [_floats(2, 3, 4), _floats(2, 3, 4), _floats(4), _floats(4)],
         )
     ],
+    (_MICROSOFT, "SkipSimplifiedLayerNormalization"): [
+        (
+            _model(
+                "float[2,3,4] x, float[2,3,4] s, float[4] g",
+                "float[2,3,4] y",
+                f"y = {_MICROSOFT}.SkipSimplifiedLayerNormalization (x, s, g)",
+            ),
+            [_floats(2, 3, 4), _floats(2, 3, 4), _floats(4)],
+        )
+    ],
+    (_MICROSOFT, "EmbedLayerNormalization"): [
+        (
+            _model(
+                "int32[2,3] w, int32[2,3] k, float[5,4] a, float[3,4] b, float[2,4] c, "
+                "float[4] g, float[4] h",
+                "float[2,3,4] y, int32[2] m",
+                f"y, m = {_MICROSOFT}.EmbedLayerNormalization <epsilon = 0.01> (w, k, a, b, c, g, h)",
+            ),
+            [
+                *(_rng.integers(0, 2, (2, 3), np.int32) for _ in range(2)),
+                *(_floats(rows, 4) for rows in (5, 3, 2)),
+                *(_floats(4) for _ in range(2)),
+            ],
+        )
+    ],
+    (_MICROSOFT, "Attention"): [
+        (
+            _model(
+                "float[2,3,4] x, float[4,12] w, float[12] b",
+                "float[2,3,4] y",
+                f"y = {_MICROSOFT}.Attention <num_heads = 2, unidirectional = 1> (x, w, b)",
+            ),
+            [_floats(2, 3, 4), _floats(4, 12), _floats(12)],
+        )
+    ],
+    (_MICROSOFT, "MultiHeadAttention"): [
+        (
+            _model(
+                "float[2,3,4] q, float[2,5,4] k, float[2,5,4] v, float[12] b",
+                "float[2,3,4] y",
+                f"y = {_MICROSOFT}.MultiHeadAttention <num_heads = 2> (q, k, v, b)",
+            ),
+            [_floats(2, 3, 4), _floats(2, 5, 4), _floats(2, 5, 4), _floats(12)],
+        )
+    ],
+    (_MICROSOFT, "GroupQueryAttention"): [
+        (
+            _model(
+                "float[1,3,32] q, float[1,3,16] k, float[1,3,16] v, int32[1] l, int32[1] t",
+                "float[1,3,32] y, float[1,2,3,8] p, float[1,2,3,8] r",
+                f"y, p, r = {_MICROSOFT}.GroupQueryAttention <num_heads = 4, kv_num_heads = 2> "
+                "(q, k, v, , , l, t)",
+            ),
+            [
+                *(_floats(1, 3, size) for size in (32, 16, 16)),
+                np.array([2], np.int32),
+                np.array([3], np.int32),
+            ],
+        )
+    ],
+    (_MICROSOFT, "RotaryEmbedding"): [
+        (
+            _model(
+                "float[1,3,8] x, int64[1,3] p, float[4,2] c, float[4,2] s",
+                "float[1,3,8] y",
+                f"y = {_MICROSOFT}.RotaryEmbedding (x, p, c, s)",
+            ),
+            [_floats(1, 3, 8), np.arange(3)[None], _floats(4, 2), _floats(4, 2)],
+        )
+    ],
+    (_MICROSOFT, "FusedConv"): [
+        (
+            _model(
+                "float[1,2,4,4] x, float[3,2,3,3] w, float[3] b, float[1,3,2,2] z",
+                "float[1,3,2,2] y",
+                f'y = {_MICROSOFT}.FusedConv <activation = "Tanh", kernel_shape = [3, 3]> (x, w, b, z)',
+            ),
+            [_floats(1, 2, 4, 4), _floats(3, 2, 3, 3), _floats(3), _floats(1, 3, 2, 2)],
+        )
+    ],
+    (_MICROSOFT, "FusedGemm"): [
+        (
+            _model(
+                "float[2,3] a, float[3,4] b, float[4] c",
+                "float[2,4] y",
+                f'y = {_MICROSOFT}.FusedGemm <activation = "Sigmoid", alpha = 0.5> (a, b, c)',
+            ),
+            [_floats(2, 3), _floats(3, 4), _floats(4)],
+        )
+    ],
     (_MICROSOFT, "QLinearAdd"): [_quantised("QLinearAdd", "uint8[2,3,4] y", 2, (2, 3, 4))],
     (_MICROSOFT, "QLinearMul"): [_quantised("QLinearMul", "uint8[2,3,4] y", 2, (2, 3, 4))],
     (_MICROSOFT, "QLinearSigmoid"): [_quantised("QLinearSigmoid", "uint8[2,3] y", 1, (2, 3))],

@@ -28,8 +28,8 @@ def attention(
     """Scaled dot-product attention; keys shared by several queries' heads, cached keys come first."""
     packed = query.dim() == 3
     if packed:
-        query = _heads(query, call.int("q_num_heads"))
-        key, value = (_heads(each, call.int("kv_num_heads")) for each in (key, value))
+        query = split_heads(query, call.int("q_num_heads"))
+        key, value = (split_heads(each, call.int("kv_num_heads")) for each in (key, value))
     past = 0
     if past_key is not None and past_value is not None:
         past = past_key.shape[2]
@@ -40,7 +40,7 @@ def attention(
     return (*results, shown) if call.outputs > 3 and shown is not None else results[: call.outputs]
 
 
-def _heads(packed: Tensor, heads: int) -> Tensor:
+def split_heads(packed: Tensor, heads: int) -> Tensor:
     """(batch, length, heads · size) as (batch, heads, length, size)."""
     batch, length, _ = packed.shape
     return packed.reshape(batch, length, heads, -1).transpose(1, 2)
@@ -150,12 +150,13 @@ def rotary_embedding(
     width = call.int("rotary_embedding_dim", 0) or heads.shape[-1]
     if positions is not None:
         cosines, sines = cosines[positions], sines[positions]
-    turned = _turned(heads[..., :width], cosines.unsqueeze(2), sines.unsqueeze(2), call.int("interleaved", 0))
-    out = torch.cat((turned, heads[..., width:]), dim=-1)
+    made = turned(heads[..., :width], cosines.unsqueeze(2), sines.unsqueeze(2), call.int("interleaved", 0))
+    out = torch.cat((made, heads[..., width:]), dim=-1)
     return out.flatten(2) if inputs.dim() == 3 else out.transpose(1, 2)
 
 
-def _turned(pairs: Tensor, cosines: Tensor, sines: Tensor, interleaved: int) -> Tensor:
+def turned(pairs: Tensor, cosines: Tensor, sines: Tensor, interleaved: int) -> Tensor:
+    """Pairs of features, neighbours or halves, turned by angles."""
     if interleaved:
         first, second = pairs[..., 0::2], pairs[..., 1::2]
     else:

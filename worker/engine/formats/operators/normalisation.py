@@ -85,6 +85,16 @@ def skip_layer_norm(
     return made, None, None, total
 
 
+@operator("SkipSimplifiedLayerNormalization", domain="com.microsoft")
+def skip_rms_norm(
+    call: Call, x: Tensor, skip: Tensor, scale: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor | None, ...]:
+    """Divides x + skip + bias by the root of its mean square; the sum is the fourth output."""
+    total = x + skip if bias is None else x + skip + bias
+    made = functional.rms_norm(total, total.shape[-1:], scale, call.float("epsilon", 1e-12))
+    return made, None, None, total
+
+
 @operator("RMSNormalization", since=23)
 @operator("SimplifiedLayerNormalization", since=1)
 @operator("SimplifiedLayerNormalization", domain="com.microsoft")
