@@ -57,3 +57,14 @@ def test_points_carry_their_names_without_a_pointer_resting_on_them() -> None:
 def test_a_name_at_the_right_edge_grows_inwards() -> None:
     drawn = curve([Mark(0, 1, "a"), Mark(1, 2, "b", note="size_bytes 0.25")], PLAIN, PLAIN)
     assert drawn is not None and 'text-anchor="end">size_bytes 0.25<' in drawn
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
+def test_names_stay_in_the_picture_and_off_the_axis(places: list[tuple[float, float]]) -> None:
+    drawn = curve([Mark(x, y, "", note="accuracy_drop 0.5") for x, y in places], PLAIN, PLAIN)
+    assert drawn is not None
+    found = re.findall(r'<text x="([^"]+)" y="([^"]+)" text-anchor="(\w+)">accuracy_drop', drawn)
+    assert len(found) == len(places)
+    for x, y, anchor in found:
+        start = float(x) if anchor == "start" else float(x) - 7 * 17
+        assert start >= 0 and start + 7 * 17 <= 660 and 0 < float(y) <= 216

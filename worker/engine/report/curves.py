@@ -9,6 +9,8 @@ from markupsafe import Markup
 
 from worker.engine.report.svg import Axis, drawing, label, line, pixels
 
+#: Width of a letter, rather too much than too little.
+_LETTER = 7.0
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 260, 74, 16, 26, 44
 
 
@@ -111,9 +113,10 @@ def _path(places: Sequence[tuple[float, float]], css: str = "curve") -> Markup:
 
 
 def _note(text: str, x: float, y: float) -> Markup:
-    """Below its point and to the side on which there is more room."""
-    left = x < (_LEFT + _WIDTH - _RIGHT) / 2
-    return label(text, x + (9 if left else -9), y + 16, "start" if left else "end")
+    """Below its point and to the right, where a front that rises does not run; at the edge to the left."""
+    fits = x + 9 + _LETTER * len(text) < _WIDTH
+    below = min(y + 16, _HEIGHT - _BOTTOM - 5)
+    return label(text, x + (11 if fits else -11), below, "start" if fits else "end")
 
 
 def _dot(mark: Mark, x: float, y: float) -> Markup:
