@@ -128,7 +128,7 @@ def one_network(network: Network, options: Any, folder: Path) -> list[Result]:
             begun = time.monotonic()
             recipe = {"criterion": {"name": "lookahead"}, "recovery": recovery, **request}
             shapes = {} if network.input is None else {network.input: [1, *network.shape]}
-            done = jobs.run(model, recipe, data[rows] if rows else None, inputs=shapes, threads=2)
+            done = jobs.run(model, recipe, data[rows] if rows else None, inputs=shapes, threads=options.threads)
             seconds = time.monotonic() - begun
             pruned = folder / f"pruned{model.suffix}"
             pruned.write_bytes(done.model)
@@ -172,11 +172,12 @@ def main() -> int:
     arguments.add_argument("--labelled", type=int, default=2048, help="training images with labels")
     arguments.add_argument("--test", type=int, default=10_000, help="test images")
     arguments.add_argument("--networks", type=int, nargs="+", default=list(range(len(NETWORKS))))
+    arguments.add_argument("--threads", type=int, default=2, help="threads of a job")
     options = arguments.parse_args()
     if not _SHARED.is_dir():
         say("nothing to measure: the shared models are not beside the checkout")
         return 0
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     results: list[Result] = []
     for index in options.networks:
         with tempfile.TemporaryDirectory(prefix="post-training-") as name:

@@ -73,6 +73,7 @@ def test_who_asks_for_a_plan_does_not_wait_for_healing(
     bare = plan(source, recipe(target=target), Context(tmp_path))
     assert [text for text in healing.warnings if "before healing" in text]
     assert not [text for text in bare.warnings if "before healing" in text]
+    assert healing.sparsity is not None
     assert 0.0 < healing.sparsity < 1.0
     assert healing.sparsity == pytest.approx(bare.sparsity, abs=0.05)  # by a fifth of the rows, and by all
 
