@@ -78,7 +78,11 @@ _STOPPED: Final[dict[StopReason, Verdict]] = {
     StopReason.SHUTDOWN: Released(),
     StopReason.LEASE: Abandoned(),
     StopReason.JOB_TIME: Failed(
-        JobError(code=ErrorCode.TIME_LIMIT, message="The job took longer than an attempt may.")
+        JobError(
+            code=ErrorCode.TIME_LIMIT,
+            message="The job took longer than one attempt may take.",
+            hint="Ask for fewer steps or rounds, or the operator for a larger LOOKAHEAD_JOB_SECONDS.",
+        )
     ),
     StopReason.SILENCE: Failed(
         JobError(code=ErrorCode.TIME_LIMIT, message="The job made no progress for longer than a stage may.")
