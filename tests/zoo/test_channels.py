@@ -28,7 +28,6 @@ BAR = 0.36
 REFUSED = {
     "bilinear": "no matrix product",
     "softmax_over_channels": "Softmax",
-    "gru_classifier": "output of the model",
     "tied_autoencoder": "different layouts",
 }
 

@@ -23,7 +23,6 @@ REFUSED = {
     "channel_softmax": "Softmax",
     "channel_top": "TopK",
     "computed_kernel": "computed from data",
-    "gru_classifier": "output of the model",
     "if_bodies": "If, Loop or Scan",
     "local_function": "output of the model",
     "loop_body": "Loop",

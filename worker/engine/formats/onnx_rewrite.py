@@ -26,9 +26,10 @@ def rewrite(model: ModelProto, structure: ir.Model, edits: Sequence[Edit]) -> No
         elif isinstance(edit, Permute):
             permute(model.graph, nodes[edit.node], edit)
     by_operand: dict[str, list[SetOperand]] = defaultdict(list)
-    for edit in edits:
-        if isinstance(edit, SetOperand):
-            by_operand[_operand(nodes[edit.node], edit.index)].append(edit)
+    # A shape that several nodes take may be edited for each of them: that is one edit.
+    once = {(edit.node, edit.index): edit for edit in edits if isinstance(edit, SetOperand)}
+    for edit in once.values():
+        by_operand[_operand(nodes[edit.node], edit.index)].append(edit)
     made = {name: _replace(model, name, wanted, nodes, readers) for name, wanted in by_operand.items()}
     _sweep(model.graph, readers)
     for name, new in made.items():

@@ -17,7 +17,9 @@ from worker.engine.graph.channels import (
     Channels,
     Ints,
     Reshaped,
+    Source,
     Taken,
+    Term,
     joined,
     mapped,
     spread,
@@ -46,6 +48,22 @@ def product_of_heads(node: ir.Node, trace: Trace, left: Side, right: Side) -> Ch
     if isinstance(result, ChannelMap) and set(result.axes) == heads:
         trace.findings.heads.append(result)
     return result
+
+
+def repeated_head(node: ir.Node, trace: Trace, channels: ChannelMap) -> ChannelMap:
+    """The map of a repetition. Where one head of keys or values is laid out for every query head, it stays,
+    and what goes with the query heads are its copies: (batch, …, heads, position, feature)."""
+    before, after = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
+    if before is None or after is None or channels.axes != (len(after) - 1,):
+        return channels
+    own = (1,) * (len(after) - len(before)) + before
+    several = [axis for axis in range(1, len(after) - 2) if own[axis] == 1 != after[axis]]
+    if len(several) != 1:
+        return channels
+    trace.freeze(channels, "the one key or value head that all query heads share")
+    count = after[several[0]] or 1
+    copies = Source(f"{label(node)}: copies", count, empty=True)
+    return ChannelMap((several[0],), (count,), (Term(copies, np.arange(count)),))
 
 
 def _lifted(side: Side, rank: int) -> Side:

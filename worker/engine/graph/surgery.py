@@ -126,17 +126,18 @@ class Operation:
         for index, part in enumerate(concat.inputs):
             known, producer = self.constants.array(part), None if part is None else part.producer()
             parts = _put_together(part)
-            if known is None:
+            length = self.kept.graph.shapes.size(part, 0) if known is None else known.size
+            if length is None:
                 return
-            inside = {axis - start: size for axis, size in changed.items() if 0 <= axis - start < known.size}
+            inside = {axis - start: size for axis, size in changed.items() if 0 <= axis - start < length}
             if self.constants.is_fixed(part):
                 yield from self._resized(concat, index, start, changed)
-            elif inside and known.size == 1:
+            elif inside and length == 1:
                 times = multiplied(producer, inside[0], self.constants)
                 yield from [times] if times is not None else self._resized(concat, index, start, changed)
             elif inside and parts is not None:
                 yield from self._resized_parts(parts, inside)
-            start += known.size
+            start += length
 
     def _resized(self, node: ir.Node, index: int, start: int, changed: dict[int, int]) -> Iterator[Edit]:
         sizes = self.constants.array(node.inputs[index])
@@ -151,10 +152,11 @@ class Operation:
 
 
 def _put_together(shape: ir.Value | None) -> ir.Node | None:
-    """The Concat that makes a shape, perhaps in another type of integers (TensorFlow counts in int32)."""
+    """The Concat that makes a shape, perhaps in another type of integers (TensorFlow counts in int32), or
+    with ones for what stays as it is (torch writes Expand's as Where(it is −1, 1, it))."""
     producer = None if shape is None else shape.producer()
-    while producer is not None and producer.op_type in ("Cast", "Identity"):
-        following = producer.inputs[0]
+    while producer is not None and producer.op_type in ("Cast", "Identity", "Reshape", "Where"):
+        following = producer.inputs[2 if producer.op_type == "Where" else 0]
         producer = None if following is None else following.producer()
     return producer if producer is not None and producer.op_type == "Concat" else None
 

@@ -84,7 +84,7 @@ def by_head(trace: Trace, value: ir.Value | None, heads: int) -> ChannelMap | No
     if None in own or not own:
         return None
     wide = (own[0] or 0, own[1] or 0)
-    one = channels.axes == (_FEATURE,) and own[0] == 1
+    one = channels.axes == (_FEATURE,) and (own[0] == 1 or not trace.heads)  # laid out for every head
     if one or (trace.heads and channels.axes == (_HEAD,)):
         channels = spread(channels, (_HEAD, _FEATURE), wide)
     return channels if channels.axes == (_HEAD, _FEATURE) and channels.sizes == wide else None

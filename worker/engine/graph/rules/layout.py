@@ -21,6 +21,7 @@ from worker.engine.graph.channels import (
     taken,
 )
 from worker.engine.graph.constants import attribute
+from worker.engine.graph.heads import repeated_head
 from worker.engine.graph.reshape import reshaped
 from worker.engine.graph.shuffle import cut_shuffle, shuffled_map, starts_shuffle
 from worker.engine.graph.stored import features, tokens
@@ -223,7 +224,8 @@ def repeat(node: ir.Node, trace: Trace) -> None:
         shift = len(after) - len(before)
         axes = tuple(axis + shift for axis in channels.axes)
         if tuple(after[axis] for axis in axes) == channels.sizes:
-            trace.put(node.outputs[0], ChannelMap(axes, channels.sizes, channels.terms))
+            found = ChannelMap(axes, channels.sizes, channels.terms)
+            trace.put(node.outputs[0], repeated_head(node, trace, found) if trace.heads else found)
             return
     trace.stop(node, "repetition along the channels or to an unknown shape")
 
