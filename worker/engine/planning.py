@@ -22,6 +22,7 @@ from worker.engine.formats.base import Network
 from worker.engine.formats.draft import Draft
 from worker.engine.formats.memory import Shelf
 from worker.engine.granularity.base import Block, Granularity
+from worker.engine.granularity.followed import followed
 from worker.engine.granularity.naming import block_shares
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import build
@@ -109,7 +110,8 @@ def analyse(network: Network, inputs: InputSpecs, recipe: Recipe, context: Conte
         context.warn(network.structure_warning)
     units = registry.resolve(Granularity, recipe.granularity)
     graph = narrowed(build(network, inputs, heads=units.whole_heads), recipe.exclude, context.warn)
-    return fitted(graph, units.fitted)
+    graph = fitted(graph, units.fitted)
+    return followed(graph, network) if registry.resolve(Apply, recipe.apply).shrinks else graph
 
 
 def select(

@@ -1,6 +1,6 @@
 """The interpreter against torch itself: networks with branches, loops, lists and state in their code."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ class Onlooker(Observer):
     def constant(self, node: Any, tensor: Tensor) -> Pair:
         return Pair(tensor, tensor)
 
-    def decision(self, node: Any, pair: Pair) -> bool:
+    def decision(self, node: Any, pair: Pair, read: Callable[[Any], Sequence[Pair]]) -> bool:
         return bool(pair.full)
 
     def operator(self, node: Any, arguments: Sequence[Pair]) -> Sequence[Pair]:

@@ -322,9 +322,7 @@ class Made(Classifier):
         return self.second(torch.relu(x).flatten(1))
 
 
-@pytest.mark.parametrize(
-    ("kind", "reason"), [(Sized, "other inputs"), (Stateful, "SetAttr")]
-)
+@pytest.mark.parametrize(("kind", "reason"), [(Sized, "other inputs"), (Stateful, "SetAttr")])
 def test_code_that_cannot_be_followed_is_refused_before_anything_is_written(tmp_path, kind, reason):
     path = save_script(weights(kind()), tmp_path / "m.pt")
     with pytest.raises(InvalidRecipeError, match=reason):

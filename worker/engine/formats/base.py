@@ -73,6 +73,11 @@ class Network(abc.ABC):
             hint='use "apply": {"name": "mask"}, or upload the model as ONNX',
         )
 
+    def refusal(self, edits: Sequence[Edit]) -> str | None:
+        """Why edits cannot be carried out, where that shows only by trying; None where nothing is known."""
+        del edits
+        return None
+
     def narrowed(self, statistics: Sequence[Edit], cuts: Sequence[Edit], directory: Path) -> "Network":
         """The full network as written now, in which statistics over channels are taken over those that stay:
         what a network without the cuts is held to. A format whose graph is in the file goes by `statistics`

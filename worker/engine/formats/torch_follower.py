@@ -1,6 +1,6 @@
 """Follows the code of a TorchScript module while channels leave it: which numbers must change, to what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -79,15 +79,17 @@ class Follower(Observer):
             self.constants[key_of(node)] = pair.small
         return pair
 
-    def decision(self, node: Any, pair: Pair) -> bool:
+    def decision(self, node: Any, pair: Pair, read: Callable[[Any], Sequence[Pair]]) -> bool:
         """A check of a count of channels comes out as it did in the full model. What stands in a branch that
-        other inputs would take is not known, so it must not count channels."""
+        other inputs would take is not known, so it must not count channels that go."""
         self.at, condition = node.kind(), node.inputsAt(0)
         if pair.full != pair.small:
             self.constants[key_of(condition.node())] = bool(pair.full)
         elif depends_on_data(condition):
             chosen, other = node.blocks()
-            if any(map(_may_count, walk(other if pair.full else chosen))):
+            apart = other if pair.full else chosen
+            tensors = tensors_in([one.full for one in read(apart)])
+            if any(map(lost, tensors)) and any(map(_may_count, walk(apart))):
                 raise Unfollowed("code that other inputs would run")
         return bool(pair.full)
 

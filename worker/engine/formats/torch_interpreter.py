@@ -48,8 +48,9 @@ class Observer(abc.ABC):
         """The results of an operator."""
 
     @abc.abstractmethod
-    def decision(self, node: Any, pair: Pair) -> bool:
-        """Which way an If goes; `node` is the If, its condition is the pair."""
+    def decision(self, node: Any, pair: Pair, read: Callable[[Any], Sequence[Pair]]) -> bool:
+        """Which way an If goes; `node` is the If, its condition is the pair, and `read` tells what a branch
+        reads of what was made before it."""
 
 
 _HELD: dict[str, Callable[..., Any]] = {
@@ -178,7 +179,7 @@ class Interpreter:
         if kind == "prim::GetAttr":
             return [self._attribute(arguments[0].full, node.s("name"))]
         if kind == "prim::If":
-            return self._branch(node, self._observer.decision(node, arguments[0]))
+            return self._branch(node, self._observer.decision(node, arguments[0], self._read))
         if kind == "prim::Loop":
             return self._loop(node, arguments)
         if kind == "prim::RaiseException":
@@ -210,6 +211,8 @@ class Interpreter:
         if held is None or isinstance(held, bool | int | float | str | list | tuple | dict | torch.device):
             held = False if name == "training" else held
             return Pair(held, held)
+        if isinstance(held, torch.ScriptObject):
+            return Pair(held, held)
         return Pair(Part(path, held), Part(path, held))
 
     def _branch(self, node: Any, condition: bool) -> list[Pair]:
@@ -217,6 +220,11 @@ class Interpreter:
         block = chosen if condition else other
         self._block(block.nodes())
         return [self._get(value) for value in block.outputs()]
+
+    def _read(self, block: Any) -> list[Pair]:
+        """What nodes of a block that was not run yet take from before it."""
+        values = {value.unique() for node in walk(block) for value in node.inputs()}
+        return [self._known[key] for key in values if key in self._known]
 
     def _loop(self, node: Any, arguments: Sequence[Pair]) -> list[Pair]:
         (body,) = node.blocks()

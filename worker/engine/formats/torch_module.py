@@ -15,6 +15,8 @@ from worker.engine.formats.base import Array, Runner
 from worker.engine.formats.memory import raise_if_memory
 from worker.engine.formats.torch_signature import arguments_of, call_arguments, flattened
 
+_HALVES = (torch.float16, torch.bfloat16)
+
 
 def load_module(path: Path, device: str) -> torch.jit.ScriptModule:
     """Load a looked-over archive, in evaluation mode. `InvalidModelError` when torch refuses it."""
@@ -93,14 +95,21 @@ class Calls:
 
 @final
 class TorchscriptRunner(Runner):
-    """Runs forward in evaluation mode, always from the state that the file holds."""
+    """Runs forward in evaluation mode, always from the state that the file holds; `wide` makes float32 of
+    parameters and buffers of half precision."""
 
     runtime = "torch"
 
-    def __init__(self, path: Path, inputs: InputSpecs, device: str, threads: int) -> None:
+    def __init__(
+        self, path: Path, inputs: InputSpecs, device: str, threads: int, *, wide: bool = False
+    ) -> None:
         usable = device.startswith("cuda") and torch.cuda.is_available()
         self.device, self.threads = (device if usable else "cpu"), threads
         module = load_module(path, self.device)
+        #: Whether tensors of half precision were found, and are float32 now.
+        self.widened = wide and any(tensor.dtype in _HALVES for tensor in _state(module))
+        if self.widened:
+            module = module.float()
         self._arguments = arguments_of(module, inputs)
         self._calls = Calls(module)
         self.input_names = tuple(argument.name for argument in self._arguments if argument.fed)

@@ -272,7 +272,19 @@ def _addmm(call: Call) -> Values:
 @translates("mm", "bmm", "matmul", "mv")
 def _matmul(call: Call) -> Values:
     other = call.get("mat2", call.get("other", call.get("vec")))
-    return call.emit("MatMul", [call.value("self"), call.sink.value(other)])
+    return call.emit("MatMul", [call.value("self"), _matrix(call.sink.value(other))])
+
+
+def _matrix(value: ir.Value) -> ir.Value:
+    """The one matrix that torch laid out for every sample, as it does where axes were swapped."""
+    found = value
+    while (producer := found.producer()) is not None and producer.op_type in ("Expand", "Reshape"):
+        before = producer.inputs[0]
+        shape, own = (None, None) if before is None else (before.shape, found.shape)
+        if before is None or shape is None or own is None or list(shape)[-2:] != list(own)[-2:]:
+            break
+        found = before
+    return found if found.shape is not None and len(found.shape) == 2 else value
 
 
 @translates("linear")

@@ -200,6 +200,10 @@ _ACTIONS: dict[str, Callable[[_Machine], None]] = {
 }
 
 
+#: Calls that give lists and dictionaries their type; the value is their first argument.
+_TYPED = "torch.jit._pickle."
+
+
 def calls_with_paths(root: Any) -> Iterator[tuple[str, Call]]:
     """Every call that is reached from `root` with its dotted path; shared objects once for each path.
 
@@ -209,6 +213,8 @@ def calls_with_paths(root: Any) -> Iterator[tuple[str, Call]]:
     entered: set[int] = set()
     while waiting:
         path, value = waiting.pop()
+        while isinstance(value, Call) and value.function.startswith(_TYPED):
+            value = value.arguments[0] if value.arguments else None
         if isinstance(value, Call):
             yield path, value
             children = (

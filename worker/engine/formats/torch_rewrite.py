@@ -28,6 +28,8 @@ from worker.engine.formats.torch_unfused import write_out_in
 _MOST_RUNS = 100
 #: Largest difference between both sides' outputs, relative to the largest magnitude.
 _TOLERANCE = 1e-4
+#: In half precision that is too little: so many roundings are allowed for.
+_ROUNDINGS = 32
 _HINT = 'use "apply": {"name": "mask"}, exclude the layers before that operator, or upload the model as ONNX'
 
 
@@ -38,7 +40,7 @@ def rewrite(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples: 
     """
     archive = TorchArchive(path, sys.maxsize)
     names = names.over(archive)
-    found = _followed(path, names, cuts, examples)
+    found = follow(path, names, cuts, examples)
     extra: dict[str, str | bytes] = dict.fromkeys(archive.extra_files, "")
     module = load_as_saved(path, "cpu", extra)
     follower = found.follower
@@ -59,7 +61,7 @@ def narrowed(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples:
     Nothing else of it is changed: neither its tensors nor its numbers. Raises as `rewrite` does.
     """
     archive = TorchArchive(path, sys.maxsize)
-    found = _followed(path, names.over(archive), cuts, examples)
+    found = follow(path, names.over(archive), cuts, examples)
     module = load_as_saved(path, "cpu", {})
     if found.follower.arounds:
         own, _ = _inlined(module, tidy=found.tidy)
@@ -68,7 +70,7 @@ def narrowed(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples:
 
 
 @dataclass(frozen=True)
-class _Followed:
+class Followed:
     """What a run told, and the graph that was run."""
 
     follower: Follower
@@ -82,13 +84,17 @@ def _inlined(module: Any, *, tidy: bool) -> tuple[Any, bool]:
     `tidy` leaves out what nobody reads."""
     graph = module.forward.graph
     torch._C._jit_pass_inline(graph)
+    if graph.findAllNodes("prim::fork"):
+        torch._C._jit_pass_inline_fork_wait(graph)
+        torch._C._jit_pass_inline(graph)
     unfused = write_out_in(graph)
     if tidy:
         torch._C._jit_pass_dce(graph)
     return graph, unfused
 
 
-def _followed(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples: Sequence[Any]) -> _Followed:
+def follow(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples: Sequence[Any]) -> Followed:
+    """Run the code once, both sides beside each other. Raises as `rewrite` does."""
     try:
         return _followed_as(path, names, cuts, examples, tidy=False)
     except InvalidRecipeError:  # perhaps in operators whose results nobody reads
@@ -97,7 +103,7 @@ def _followed(path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples
 
 def _followed_as(
     path: Path, names: TensorNames, cuts: Mapping[str, Kept], examples: Sequence[Any], *, tidy: bool
-) -> _Followed:
+) -> Followed:
     module = load_module(path, "cpu")
     graph, unfused = _inlined(module, tidy=tidy)
     padding: dict[int, Lost] = {}
@@ -109,7 +115,7 @@ def _followed_as(
             continue
         if not all(_alike(pair) for pair in outputs):
             raise _refusal("the code as a whole: the smaller model gives other outputs")
-        return _Followed(follower, graph, tidy, unfused)
+        return Followed(follower, graph, tidy, unfused)
     raise _refusal("its padding")
 
 
@@ -145,7 +151,8 @@ def _same_output(full: torch.Tensor, small: torch.Tensor) -> bool:
     if not full.is_floating_point():
         return True
     largest = float(full.abs().nan_to_num(0.0, 0.0, 0.0).max()) if full.numel() else 0.0
-    return bool(torch.allclose(full, small, rtol=_TOLERANCE, atol=_TOLERANCE * largest, equal_nan=True))
+    allowed = max(_TOLERANCE, _ROUNDINGS * torch.finfo(full.dtype).eps)
+    return bool(torch.allclose(full, small, rtol=allowed, atol=allowed * largest, equal_nan=True))
 
 
 def _matching(first: Any, second: Any) -> dict[int, Any]:

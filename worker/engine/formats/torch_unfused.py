@@ -33,9 +33,9 @@ def _attention(
 ) -> tuple[Tensor, Tensor]:
     """Of a sequence with itself: query, key and value are the same."""
     parts = functional.linear(query, qkv_weight, qkv_bias).chunk(3, -1)
-    q = parts[0].unflatten(-1, [heads, -1]).transpose(1, 2)
-    k = parts[1].unflatten(-1, [heads, -1]).transpose(1, 2)
-    v = parts[2].unflatten(-1, [heads, -1]).transpose(1, 2)
+    q = torch.unflatten(parts[0], -1, [heads, -1]).transpose(1, 2)
+    k = torch.unflatten(parts[1], -1, [heads, -1]).transpose(1, 2)
+    v = torch.unflatten(parts[2], -1, [heads, -1]).transpose(1, 2)
     scores = torch.matmul(q * (float(embed_dim // heads) ** -0.5), k.transpose(-2, -1))
     if mask is not None:
         hidden = mask
@@ -111,7 +111,7 @@ def _graph_of(kind: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates TorchScript as a whole
         function = torch.jit.script({_LAYERS: _encoder_layer, _ATTENTIONS: _attention}[kind])
-    graph = function.graph  # type: ignore[attr-defined]
+    graph = function.graph
     torch._C._jit_pass_inline(graph)
     return graph
 
@@ -119,7 +119,8 @@ def _graph_of(kind: str) -> Any:
 def write_out(module: torch.jit.ScriptModule) -> None:
     """Replace fused operators in the module's forward. Must come before the first call."""
     graph: Any = module.forward.graph  # type: ignore[attr-defined]
-    if any(module.inlined_graph.findAllNodes(kind) for kind in (_LAYERS, _ATTENTIONS)):
+    everything: Any = module.inlined_graph
+    if any(everything.findAllNodes(kind) for kind in (_LAYERS, _ATTENTIONS)):
         torch._C._jit_pass_inline(graph)
         write_out_in(graph)
 

@@ -34,7 +34,7 @@ from worker.engine.formats.torch_module import (
 from worker.engine.formats.torch_names import TensorNames
 from worker.engine.formats.torch_record import record
 from worker.engine.formats.torch_recurrent import restore_parameters
-from worker.engine.formats.torch_rewrite import narrowed, rewrite
+from worker.engine.formats.torch_rewrite import follow, narrowed, rewrite
 from worker.engine.formats.torch_signature import Argument, arguments_of, examples, flattened
 from worker.engine.formats.torch_trainable import TorchscriptTrainable, tie
 from worker.engine.formats.torch_unfused import write_out
@@ -187,6 +187,14 @@ class TorchscriptNetwork(Network):
         path.write_bytes(rewrite(written, self._names, cuts, self._examples))
         written.unlink()
         return TorchscriptNetwork(path, replace(self._options, scratch=directory))
+
+    def refusal(self, edits: Sequence[Edit]) -> str | None:
+        """What the code cannot be followed through, were it to lose these channels."""
+        try:
+            follow(self.file, self._names, self._cuts(edits), self._examples)
+        except InvalidRecipeError as error:
+            return str(error).partition(": ")[2]
+        return None
 
     def narrowed(self, statistics: Sequence[Edit], cuts: Sequence[Edit], directory: Path) -> Network:
         """The module as written now, in which statistics over channels are taken over those that stay."""

@@ -65,7 +65,7 @@ class Coupled(Granularity, abc.ABC):
 
     def plan(self, graph: Graph, blocks: Sequence[Block], plans: Mapping[str, BlockPlan]) -> Plan:
         chosen = [(_group(block), plans[block.name].units) for block in blocks]
-        kept = _with_something_everywhere(graph, chosen)
+        kept = with_something_everywhere(graph, chosen)
         named = {layer.name: plans[block.name] for block in reversed(blocks) for layer in block.layers}
         layers = tuple(_layer_plan(kept, layer, named.get(layer.name)) for layer in graph.layers)
         channels = (replace(plans[group.name], units=units) for group, units in chosen)
@@ -78,7 +78,7 @@ def kept_channels(graph: Graph, plan: Plan) -> Kept:
     return Kept(graph, _kept_units([(groups[item.block], item.units) for item in plan.channels]))
 
 
-def _with_something_everywhere(graph: Graph, chosen: list[tuple[ChannelGroup, Mask]]) -> Kept:
+def with_something_everywhere(graph: Graph, chosen: list[tuple[ChannelGroup, Mask]]) -> Kept:
     """What is kept; where a tensor (a small part of a Split, say) would lose every channel, one comes back.
 
     `chosen` is changed in place.

@@ -200,7 +200,7 @@ def _equal(
 ) -> CheckResult:
     """Both on the same rows; files in half precision in float32, where a difference is no rounding."""
     rows = [batch.feeds for batch in feeds.batches(RANDOM_ROWS, 1)]
-    wide = wide_runners(*files, options, context)
+    wide = wide_runners(*files, options, context, rows[0]) if rows else None
     if wide is not None:
         rows = [{name: wide_feed(array) for name, array in feed.items()} for feed in rows]
         return check_equal(*wide, rows, least, f"{remark}; both computed in float32")
