@@ -67,8 +67,9 @@ def test_the_smallest_file_within_the_floor_is_handed_out(source: Source, tmp_pa
     assert [point.chosen for point in report.sweep] == [False, False, True]
     assert hashlib.sha256(saved.read_bytes()).hexdigest() == everything.sweep[2].sha256
     strict = {"targets": [TARGETS[1], {"sparsity": 0.97}], "accuracy_drop": drops[0] / 2}
-    with pytest.raises(InvalidRecipeError, match="keeps the accuracy within"):
+    with pytest.raises(InvalidRecipeError, match="keeps the accuracy within") as refused:
         _swept(source, tmp_path / "none", sweep=strict)
+    assert "sparsity of 0.97 leaves" in str(refused.value)  # what was measured is not lost
 
 
 def test_a_floor_without_labels_is_refused(source: Source, tmp_path: Path) -> None:

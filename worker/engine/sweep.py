@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from api_schemas.recipe import Recipe, Sweep, Target
 from api_schemas.report import Report, SweepPoint
@@ -13,6 +13,9 @@ from worker.engine import pipeline
 from worker.engine.context import Context
 from worker.engine.errors import InvalidRecipeError, NeedsLabelsError
 from worker.engine.pipeline import Source
+
+#: How many points a refusal tells of.
+_MOST_TOLD: Final = 10
 
 
 def prune(source: Source, recipe: Recipe, output: Path, context: Context) -> tuple[Path, Report]:
@@ -127,8 +130,10 @@ def _nothing(points: Sequence[SweepPoint], sweep: Sweep) -> InvalidRecipeError:
     reasons = [point.error for point in points if point.error is not None]
     if len(reasons) == len(points):
         return InvalidRecipeError(f"no target of the sweep can be met: {reasons[0]}")
+    measured = [f"{_named(p.target)} leaves {p.accuracy:.4g}" for p in points if p.accuracy is not None]
     return InvalidRecipeError(
-        f"no target of the sweep keeps the accuracy within {sweep.accuracy_drop:g} points",
+        f"no target of the sweep keeps the accuracy within {sweep.accuracy_drop:g} points: "
+        + "; ".join(measured[:_MOST_TOLD]),
         hint="ask for less, or give data to heal with",
     )
 
