@@ -27,7 +27,6 @@ REFUSED = {
     "local_function": "output of the model",
     "loop_body": "Loop",
     "lrn": "LRN",
-    "lstm_states": "output of the model",
     "pool_indices": "MaxUnpool",
     "quantised_weights": "quantised weights",
     "running_sum": "CumSum",
