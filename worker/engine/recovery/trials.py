@@ -12,6 +12,10 @@ from worker.engine.learning.training import TrainingOptions, TrainingRecord
 #: A trial is this share of the steps and of the time, and at most so many steps.
 _SHARE: Final = 20
 _MOST_STEPS: Final = 100
+#: A long run at the rate that gets furthest in so few steps ends far from the weights that were kept, and
+#: answers new rows worse for it. From so many steps on the rate falls with their number, to this share.
+_FAR: Final = 250
+_CALMEST: Final = 1 / 3
 
 
 def tried(
@@ -21,7 +25,8 @@ def tried(
     run: Callable[[TrainingOptions], TrainingRecord],
     student: Trainable,
 ) -> TrainingOptions:
-    """The options with the learning rate, and the mode of batch norm, that do best in a trial.
+    """The options with the mode of batch norm that does best in a trial, and the learning rate that does,
+    lowered for a long run.
 
     Modes are compared at a middle rate, then rates in the better mode. Every trial begins with the network
     as it is, and leaves it so.
@@ -38,7 +43,14 @@ def tried(
     mode = _best(candidates, run, student).batch_statistics
     candidates = [replace(trial, learning_rate=rate, batch_statistics=mode) for rate in rates]
     rate = _best(candidates, run, student).learning_rate
+    if len(candidates) > 1:
+        rate *= calmed(options.steps)
     return replace(options, learning_rate=rate, batch_statistics=mode)
+
+
+def calmed(steps: int) -> float:
+    """The share of a trial's rate that a run of so many steps is made at."""
+    return min(1.0, max(_FAR / steps, _CALMEST))
 
 
 def _best(
