@@ -111,7 +111,7 @@ def ways() -> Iterator[tuple[str, str, str]]:
             yield op, direction, begun
 
 
-@pytest.mark.parametrize(("op", "direction", "begun"), ways())
+@pytest.mark.parametrize(("op", "direction", "begun"), list(ways()))
 def test_half_of_a_state_goes(
     op: str, direction: str, begun: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
