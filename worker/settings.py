@@ -5,9 +5,10 @@ import socket
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from store.records import JobKind
 from store.settings import Seconds, StoreSettings
 from worker.devices import cuda_devices, cuda_visible
 from worker.sandbox.policy import SandboxMode
@@ -49,7 +50,8 @@ class WorkerSettings(StoreSettings):
     `stage_seconds` is the longest silence of a job: no event, no progress. `memory_bytes` bounds what a
     job may take beside the libraries. `checkpoint_seconds` is how often long work is saved at most.
     `devices` is how many a job trains on, with a process for each; without GPUs they share the processor.
-    `torchscript_enabled` off refuses TorchScript, which is code.
+    `torchscript_enabled` off refuses TorchScript, which is code. `job_kinds`, separated by commas, are those
+    that it takes: one that takes no pruning answers inspections and validations while others are busy.
     """
 
     model_config = SettingsConfigDict(env_prefix="LOOKAHEAD_", extra="ignore", frozen=True)
@@ -68,6 +70,14 @@ class WorkerSettings(StoreSettings):
     poll_seconds: Seconds = 0.5
     worker_name: Annotated[str, Field(min_length=1, max_length=128)] = Field(default_factory=_unique_name)
     torchscript_enabled: bool = True
+    job_kinds: Annotated[tuple[JobKind, ...], NoDecode, Field(min_length=1)] = tuple(JobKind)
+
+    @field_validator("job_kinds", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(kind.strip() for kind in value.split(",") if kind.strip())
+        return value
 
     @model_validator(mode="after")
     def _devices_are_there(self) -> Self:

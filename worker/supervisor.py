@@ -102,7 +102,8 @@ class Supervisor:
         if self.stopping:
             return False
         claimed_at = now()
-        claim = self._store.jobs.claim(self._settings.worker_name, job_id=job_id)
+        taken = self._settings.job_kinds
+        claim = self._store.jobs.claim(self._settings.worker_name, job_id=job_id, kinds=taken)
         if claim is None:
             return False
         log(

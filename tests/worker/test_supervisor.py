@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from api_schemas.errors import ErrorCode, JobError
 from api_schemas.events import EventType
@@ -12,7 +13,15 @@ from api_schemas.jobs import JobStatus
 from api_schemas.models import ModelFormat
 from api_schemas.report import Report
 from store.records import JobKind
-from tests.worker.workplace import Workplace, digest, open_workplace, small_onnx, supervising
+from tests.worker.workplace import (
+    Workplace,
+    digest,
+    open_workplace,
+    settings_for,
+    small_onnx,
+    supervising,
+)
+from worker.settings import WorkerSettings
 from worker.verdict import child_error
 
 MIB = 1024 * 1024
@@ -272,6 +281,28 @@ def test_a_named_job_comes_first_and_the_others_follow(place: Workplace) -> None
         assert supervisor.drain(jobs[2].id) == 0
     ends = [place.job(job).finished_at for job in jobs]
     assert all(ends) and ends[2] < ends[0] < ends[1]
+
+
+def test_a_worker_for_questions_leaves_pruning_to_others(tmp_path: Path) -> None:
+    """So a validation is answered while every other worker trains."""
+    with open_workplace(tmp_path, job_kinds="inspect, plan") as place:
+        pruning, question = place.submit("ok"), place.submit("ok", JobKind.PLAN)
+        with supervising(place) as supervisor:
+            assert supervisor.drain(pruning.id) == 1
+        assert place.job(pruning).status is JobStatus.QUEUED
+        assert place.job(question).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("kinds", ["", "prune,bake", " , "])
+def test_kinds_of_jobs_that_there_are_not_are_refused(tmp_path: Path, kinds: str) -> None:
+    with pytest.raises(ValidationError, match="job_kinds"):
+        settings_for(tmp_path, job_kinds=kinds)
+
+
+def test_a_worker_takes_all_kinds_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(WorkerSettings().job_kinds) == set(JobKind)
+    monkeypatch.setenv("LOOKAHEAD_JOB_KINDS", "plan")
+    assert WorkerSettings().job_kinds == (JobKind.PLAN,)
 
 
 def test_the_supervisor_survives_without_loading_a_model(place: Workplace) -> None:
