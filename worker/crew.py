@@ -20,8 +20,13 @@ _TICK_SECONDS: Final = 0.05
 class Crew:
     """Children that end together. Of the peers nothing is heard but how they end."""
 
-    def __init__(self, leader: ChildProcess, peers: Sequence[ChildProcess] = ()) -> None:
-        self.leader, self._peers = leader, tuple(peers)
+    def __init__(self, leader: ChildProcess) -> None:
+        self.leader = leader
+        self._peers: list[ChildProcess] = []
+
+    def enlist(self, peer: ChildProcess) -> None:
+        """Have another child with it, of the next rank."""
+        self._peers.append(peer)
 
     @property
     def members(self) -> Sequence[ChildProcess]:

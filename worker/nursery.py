@@ -33,12 +33,13 @@ class Nursery:
         """
         leader = self._living_spare() or self._leader()
         self._spare = None
-        ranks = range(1, self._launch.processes) if several else ()
-        crew = Crew(leader, [ChildProcess(self._launch, leader.exchange, rank) for rank in ranks])
+        crew = Crew(leader)
         try:
+            for rank in range(1, self._launch.processes) if several else ():
+                crew.enlist(ChildProcess(self._launch, leader.exchange, rank))
             for member in crew.members:
                 self._await(member)
-        except WorkerError:
+        except (WorkerError, OSError):
             crew.close()
             raise
         return crew

@@ -24,9 +24,9 @@ FINE_TUNE = {"name": "fine_tune", "steps": 200, "batch": 64, "learning_rate": 2e
 LIMITS = Limits(cpu_seconds=600, memory_bytes=4 << 30, file_bytes=1 << 30)
 
 
-def order_in(folder: Path, make: Any, recipe: Mapping[str, Any]) -> ChildOrder:
-    """The files where a supervisor puts them, and the order for them."""
-    as_onnx(trained(make), folder / "model.onnx")
+def order_in(folder: Path, make: Any, recipe: Mapping[str, Any], rows: int | None = None) -> ChildOrder:
+    """The files where a supervisor puts them, and the order for them; the model may be bound to some rows."""
+    as_onnx(trained(make), folder / "model.onnx", batch=rows)
     images, labels = digits()
     np.savez(folder / "dataset.npz", input=images, targets=labels)
     asked = {
@@ -60,14 +60,15 @@ def done(crew: Crew) -> Sequence[ChildResult]:
 
 
 def trained_by(
-    scratch: Path, processes: int, make: Any, recipe: Mapping[str, Any]
+    scratch: Path, processes: int, make: Any, recipe: Mapping[str, Any], rows: int | None = None
 ) -> tuple[Report, list[bytes]]:
     """The report, and the file that each process has in the end."""
     nursery = Nursery(Launch(scratch, processes=processes))
     crew = nursery.take(several=True)
     try:
         assert [member.ready and member.ready.ready for member in crew.members] == ["strict"] * processes
-        crew.send(ChildStart(order=order_in(crew.directory.input, make, recipe), limits=LIMITS), 300.0)
+        order = order_in(crew.directory.input, make, recipe, rows)
+        crew.send(ChildStart(order=order, limits=LIMITS), 300.0)
         results = done(crew)
         assert [result.error for result in results] == [None] * processes, crew.leader.log_tail
         report = Report.model_validate_json((crew.directory.output / "report.json").read_bytes())
@@ -103,6 +104,15 @@ def test_several_processes_make_the_curve_and_the_network_of_one(tmp_path: Path,
     for name, tensor in wanted.items():
         assert np.array_equal(found[name] == 0, tensor == 0), "the mask holds"
         np.testing.assert_allclose(found[name], tensor, atol=1e-5)
+
+
+def test_a_model_bound_to_few_rows_is_run_several_times_in_each(tmp_path: Path) -> None:
+    recipe = {"recovery": {**FINE_TUNE, "optimiser": "sgd", "learning_rate": 0.02}}
+    report, (file, other) = trained_by(tmp_path, 2, perceptron, recipe, rows=16)
+    alone, _ = trained_by(tmp_path, 1, perceptron, recipe, rows=16)
+    losses, losses_alone = ([point.loss for point in curve(each)] for each in (report, alone))
+    assert file == other
+    np.testing.assert_allclose(losses, losses_alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["fine_tune", "auto"])

@@ -264,6 +264,14 @@ def test_what_the_page_leaves_to_the_json_is_counted() -> None:
     assert re.search(r"… \d+ more lines in the JSON report", text)
 
 
+def test_the_devices_that_trained_are_told_where_there_were_several() -> None:
+    environment = report().environment
+    several = report(environment=environment.model_copy(update={"processes": 4}))
+    shown = " ".join(visible_text(render(several)).split())
+    assert re.search(r"Trained on ?4 devices, a process on each", shown)
+    assert "Trained on" not in visible_text(render(report()))
+
+
 def test_a_failed_check_is_shown_as_failed() -> None:
     sample = report()
     checks = [sample.checks[0].model_copy(update={"passed": False})]
