@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tests.zoo.blocks import FusedAttention, SplitAttention
 from tests.zoo.cases_convolution import conv
 from tests.zoo.entry import case
-from tests.zoo.language import GroupedQueryAttention
+from tests.zoo.language import GroupedQueryAttention, RmsNorm, SwiGlu, rotary_tables, rotate
 
 
 class Wrapped(nn.Module):
@@ -163,3 +163,78 @@ class AttentionRelative(nn.Module):
         scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * 0.5
         scores = scores + self.bias_table[self.offsets].permute(2, 0, 1)
         return self.out(torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v).flatten(2))
+
+
+@final
+class _Cached(nn.Module):
+    """Rotary attention over cached keys and values and one's own: what a decoder step is."""
+
+    def __init__(self, heads: int, shared: int) -> None:
+        super().__init__()
+        self.heads, self.shared = heads, shared
+        self.query, self.out = nn.Linear(16, 4 * heads, bias=False), nn.Linear(4 * heads, 16)
+        self.key, self.value = (nn.Linear(16, 4 * shared, bias=False) for _ in range(2))
+
+    def forward(self, x: Tensor, past_key: Tensor, past_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        past, batch = past_key.shape[2], x.shape[0]
+        cosine, sine = rotary_tables(4, 12)
+        cosine, sine = cosine[past : past + x.shape[1]], sine[past : past + x.shape[1]]
+        q = rotate(self._heads(self.query(x), self.heads), cosine, sine)
+        k = torch.cat([past_key, rotate(self._heads(self.key(x), self.shared), cosine, sine)], 2)
+        v = torch.cat([past_value, self._heads(self.value(x), self.shared)], 2)
+        wide = [self._repeated(part, batch) for part in (k, v)]
+        mixed = (q @ wide[0].transpose(-2, -1) * 0.5).softmax(-1) @ wide[1]
+        return self.out(mixed.transpose(1, 2).reshape(batch, -1, 4 * self.heads)), k, v
+
+    def _heads(self, x: Tensor, count: int) -> Tensor:
+        return x.view(x.shape[0], x.shape[1], count, 4).transpose(1, 2)
+
+    def _repeated(self, x: Tensor, batch: int) -> Tensor:
+        times = self.heads // self.shared
+        wide = x[:, :, None].expand(batch, self.shared, times, x.shape[2], 4)
+        return wide.reshape(batch, self.heads, x.shape[2], 4)
+
+
+class Decoder(nn.Module):
+    """A step with a cache: attention and a gated layer, each with a residual; the cache grows."""
+
+    def __init__(self, heads: int, shared: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(10, 16), nn.Linear(16, 6)
+        self.norm1, self.norm2 = RmsNorm(16), RmsNorm(16)
+        self.attention, self.mlp = _Cached(heads, shared), SwiGlu(16, 24)
+
+    def forward(
+        self, features: Tensor, past_key: Tensor, past_value: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.first(features)
+        mixed, key, value = self.attention(self.norm1(x), past_key, past_value)
+        x = x + mixed
+        return self.last(x + self.mlp(self.norm2(x))), key, value
+
+
+@final
+@case(features=(3, 10), past_key=(4, 5, 4), past_value=(4, 5, 4))
+class CacheFull(Decoder):
+    """As many key and value heads as query heads."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+
+
+@final
+@case(features=(3, 10), past_key=(2, 5, 4), past_value=(2, 5, 4))
+class CacheGrouped(Decoder):
+    """Two query heads on each cached key and value head."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 2)
+
+
+@final
+@case(features=(3, 10), past_key=(1, 5, 4), past_value=(1, 5, 4))
+class CacheMultiQuery(Decoder):
+    """All query heads on one cached key and value head."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 1)
