@@ -19,6 +19,7 @@ from worker.process import Launch
 from worker.protocol import ChildStart
 from worker.sandbox import Limits
 
+pytestmark = pytest.mark.slow
 #: Nine epochs and a part of one, so that rows are left over at the end of each.
 FINE_TUNE = {"name": "fine_tune", "steps": 200, "batch": 64, "learning_rate": 2e-3, "patience": None}
 LIMITS = Limits(cpu_seconds=600, memory_bytes=4 << 30, file_bytes=1 << 30)
