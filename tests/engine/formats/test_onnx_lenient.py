@@ -38,6 +38,10 @@ def without_import(model: onnx.ModelProto) -> None:
     model.graph.node[1].op_type, model.graph.node[1].domain = "Gelu", "com.microsoft"
 
 
+def without_inputs_for_initializers(model: onnx.ModelProto) -> None:
+    model.ir_version = 3
+
+
 def pruned(model: onnx.ModelProto, folder: Path, **request: object) -> onnx.ModelProto:
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString())
@@ -48,7 +52,7 @@ def pruned(model: onnx.ModelProto, folder: Path, **request: object) -> onnx.Mode
     return onnx.load(saved)
 
 
-@pytest.mark.parametrize("change", [without_import, without_shapes])
+@pytest.mark.parametrize("change", [without_import, without_shapes, without_inputs_for_initializers])
 def test_what_only_the_checker_asks_for_may_be_missing(change, tmp_path: Path) -> None:
     model = two_layers()
     change(model)

@@ -21,6 +21,8 @@ _MOST_PROTO = 2**31 - 1
 _STANDARD = ("", "ai.onnx")
 #: Operators that ONNX Runtime has in the standard domain, and the opset from which ONNX has them, if any.
 _RUNTIMES_OWN = {"LayerNormalization": 17, "SimplifiedLayerNormalization": 1 << 31}
+#: The last version of the format in which every initializer is an input too.
+_INPUTS_FOR_INITIALIZERS = 3
 #: Initializers of more bytes need not be shown to the checker.
 _SMALL = 1024
 
@@ -118,7 +120,7 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
 
     What runtimes do without, and exporters leave out, is filled in: shapes of inputs and outputs whose rank
     is open, imports of operator sets other than ONNX's own, the domain of operators that ONNX Runtime has and
-    its optimizer writes without one.
+    its optimizer writes without one, inputs that version 3 of the format has for initializers.
     """
     outline = onnx.ModelProto()
     _copy(model, outline, {"graph"})
@@ -131,6 +133,8 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     for info in (*outline.graph.input, *outline.graph.output):
         if info.type.HasField("tensor_type"):
             info.type.tensor_type.shape.SetInParent()
+    if outline.ir_version == _INPUTS_FOR_INITIALIZERS:
+        outline.ir_version += 1
     _name_runtimes_own(outline)
     import_all(outline)
     return outline

@@ -14,6 +14,7 @@ from worker.engine.formats.memory import raise_if_memory
 from worker.engine.formats.onnx_session import open_session
 
 _FATAL_ONLY = 4
+_UNKNOWN = re.compile(r"(\S+:\w+)\(-?\d+\) is not a registered function/op")
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 
 
@@ -30,7 +31,7 @@ class OnnxRunner(Runner):
             self._session, read_as = open_session(path, _quiet(threads), providers)
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise_if_memory(error)
-            raise ModelNotRunnableError(f"ONNX Runtime refuses the model: {shortened(error)}") from None
+            raise _refused(error) from None
         if read_as is not None:
             self.remark = (
                 f"read as ONNX IR version {read_as}, the newest that ONNX Runtime {ort.__version__} knows"
@@ -48,6 +49,17 @@ class OnnxRunner(Runner):
             raise_if_memory(error)
             raise ModelNotRunnableError(f"ONNX Runtime fails on the model: {shortened(error)}") from None
         return _flattened(outputs)
+
+
+def _refused(error: Exception) -> ModelNotRunnableError:
+    unknown = _UNKNOWN.search(str(error))
+    if unknown is None:
+        return ModelNotRunnableError(f"ONNX Runtime refuses the model: {shortened(error)}")
+    return ModelNotRunnableError(
+        f"ONNX Runtime has no operator {unknown.group(1)}",
+        hint="no library of further operators is loaded here: upload the network without what uses them, "
+        "pre- and post-processing say",
+    )
 
 
 def _quiet(threads: int) -> ort.SessionOptions:

@@ -85,7 +85,7 @@ def with_something_everywhere(graph: Graph, chosen: list[tuple[ChannelGroup, Mas
     """
     kept = Kept(graph, _kept_units(chosen))
     for channels in graph.maps.values():
-        if isinstance(channels, ChannelMap) and not kept.grid(channels).any():
+        if isinstance(channels, ChannelMap) and 0 not in channels.sizes and not kept.grid(channels).any():
             _bring_back(channels, chosen)
             kept = Kept(graph, _kept_units(chosen))
     return kept
