@@ -30,7 +30,7 @@ def feed_forward(graph: RandomGraph) -> None:
     """Up, activation, down, residual."""
     name, shape = graph.pick(3)
     up = project(graph, name, shape[2], 10)
-    active = graph.node(graph.random.choice(["Sin", "LeakyRelu", "Gelu"]), [up], (1, LENGTH, 10))
+    active = graph.node(graph.random.choice(["Sin", "LeakyRelu", "Softsign"]), [up], (1, LENGTH, 10))
     graph.node("Add", [name, project(graph, active, 10, shape[2])], shape)
 
 
@@ -103,7 +103,10 @@ def by_head(graph: RandomGraph, name: str, heads: int, width: int) -> str:
 
 def rotate(graph: RandomGraph, name: str, heads: int, width: int) -> str:
     """Rotary positions: the operator, or written out over halves, all of the features or the first ones."""
-    shape, way = (1, heads, LENGTH, width), graph.random.choice(["operator", "halves", "partly", "none"])
+    shape, way = (
+        (1, heads, LENGTH, width),
+        graph.random.choice(["operator", "halves", "neighbours", "partly", "none"]),
+    )
     turned = width if way != "partly" else width // 2
     if way == "none" or turned % 2:
         return name
@@ -111,6 +114,8 @@ def rotate(graph: RandomGraph, name: str, heads: int, width: int) -> str:
         tables = [graph.positive_table(1, LENGTH, width // 2) for _ in range(2)]
         pairs = graph.random.randrange(2)
         return graph.node("RotaryEmbedding", [name, *tables], shape, interleaved=pairs)
+    if way == "neighbours":
+        return _rotate_neighbours(graph, name, shape)
     parts = [name]
     if turned < width:
         parts = graph.split(name, shape, 3, (turned, width - turned))
@@ -123,6 +128,23 @@ def rotate(graph: RandomGraph, name: str, heads: int, width: int) -> str:
     second = graph.node("Mul", [crossed, tables[1]], inner)
     total = graph.node("Add", [first, second], inner)
     return total if turned == width else graph.node("Concat", [total, parts[1]], shape, axis=3)
+
+
+def _rotate_neighbours(graph: RandomGraph, name: str, shape: Shape) -> str:
+    """Neighbours turn together: every second feature, negated, stands before the one before it."""
+    half, rank = (*shape[:3], shape[3] // 2), len(shape)
+    one, all_of_it = (graph.ints(rank - 1), graph.ints(shape[3]))
+    first = graph.node("Slice", [name, graph.ints(0), all_of_it, one, graph.ints(2)], half)
+    second = graph.node("Slice", [name, graph.ints(1), all_of_it, one, graph.ints(2)], half)
+    minus = graph.node("Neg", [second], half)
+    wide = (*half, 1)
+    pair = [graph.node("Unsqueeze", [part, graph.ints(rank)], wide) for part in (minus, first)]
+    both = graph.node("Concat", pair, (*half, 2), axis=rank)
+    crossed = graph.reshape(both, shape)
+    tables = [graph.positive_table(1, 1, LENGTH, shape[3]) for _ in range(2)]
+    turned = graph.node("Mul", [crossed, tables[0]], shape)
+    straight = graph.node("Mul", [name, tables[1]], shape)
+    return graph.node("Add", [straight, turned], shape)
 
 
 def _repeated(graph: RandomGraph, name: str, heads: int, shared: int, width: int) -> str:

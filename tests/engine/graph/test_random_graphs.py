@@ -50,8 +50,9 @@ FAMILIES: dict[str, Draw] = {"plain": draw_graph, "image": draw_image, "sequence
 ROUNDING = 1e-5
 #: Behind these a channel's mean is what it was, and the channels of a group change together.
 _LEVELLING = {"InstanceNormalization"}
-#: What they make carries several units on each channel, of which every place has one.
-_BLURRING = {"DepthToSpace", "Where"}
+#: What they make carries several units on each channel, of which every place has one; or a state that some
+#: places have and others not.
+_BLURRING = {"DepthToSpace", "Where", "LSTM"}
 SETTINGS = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -154,7 +155,7 @@ def hold_maps_to_changes(path: Path, random: Random) -> None:
             unmoved[value] = unmoved.get(value, np.bool_(True)) & (most == 0) & said
         if not any(unmoved[value].any() for value in unmoved):
             return
-    exact = unmoved.keys() - levelled - _behind(network, _BLURRING)
+    exact = unmoved.keys() - levelled - _following([n for n in network.structure.graph if _blurs(n, graph)])
     assert not [value.name for value in exact if unmoved[value].any()], "less changes than said"
 
 
@@ -182,6 +183,16 @@ def _behind_statistics(graph: Graph) -> set[ir.Value]:
 
 def _behind(network: Network, operators: set[str]) -> set[ir.Value]:
     return _following([node for node in network.structure.graph if node.op_type in operators])
+
+
+def _blurs(node: ir.Node, graph: Graph) -> bool:
+    """True where several units stand on one channel, of which every place has one."""
+    channels = graph.maps.get(node.outputs[0])
+    along = node.attributes["axis"].as_int() if node.op_type == "Concat" else 1
+    beside = (
+        node.op_type in ("Concat", "Pad") and isinstance(channels, ChannelMap) and along not in channels.axes
+    )
+    return beside or node.op_type in _BLURRING
 
 
 def _following(nodes: list[ir.Node]) -> set[ir.Value]:

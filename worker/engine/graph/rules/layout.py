@@ -11,6 +11,7 @@ from worker.engine.graph.channels import (
     Channels,
     Permuted,
     Placed,
+    Reshaped,
     Source,
     Taken,
     Term,
@@ -83,6 +84,7 @@ def concat(node: ir.Node, trace: Trace) -> None:
 
 def _placed(node: ir.Node, trace: Trace, axes: tuple[int, ...], axis: int) -> list[ChannelMap] | None:
     total, start = trace.shapes.size(node.outputs[0], axis), 0
+    stacked = _is_stack(node, trace, axes, axis)
     parts: list[ChannelMap] = []
     for value in node.inputs:
         shape = trace.shape(value)
@@ -95,13 +97,22 @@ def _placed(node: ir.Node, trace: Trace, axes: tuple[int, ...], axis: int) -> li
             channels = given(f"{value.name if value else ''}", axes, [shape[a] or 0 for a in axes])
         if channels.axes != axes:
             return None
-        if axis in axes:
-            place = axes.index(axis)
+        if stacked:
+            wide = (*axes, axis), (*channels.sizes, 1)
+            channels = mapped(channels, Reshaped(wide[1]), *wide)
+        if axis in channels.axes:
+            place = channels.axes.index(axis)
             sizes = [total if i == place else size for i, size in enumerate(channels.sizes)]
-            channels = mapped(channels, Placed(start, total, place), axes, sizes)
+            channels = mapped(channels, Placed(start, total, place), channels.axes, sizes)
         parts.append(channels)
         start += shape[axis] or 0
     return parts if len({part.sizes for part in parts}) == 1 else None
+
+
+def _is_stack(node: ir.Node, trace: Trace, axes: tuple[int, ...], axis: int) -> bool:
+    """True where channels are laid side by side on a last axis of their own, to be interleaved."""
+    last = len(trace.shape(node.outputs[0]) or ()) - 1
+    return axis == last and axis not in axes and all(trace.shapes.size(v, axis) == 1 for v in node.inputs)
 
 
 @rule("Split")
