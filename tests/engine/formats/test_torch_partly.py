@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from api_schemas.jobs import InputSpec
 from tests.engine.formats.files import reloaded, save_jit, save_script, scripted, traced
 from tests.engine.formats.test_torch_rewrite import _no_stopwatch, halved, left, stored  # noqa: F401
+from worker.engine.errors import NeedsInputsError
 from worker.engine.formats import LoadOptions, load
+from worker.engine.formats.graph_module import graph_module
+from worker.engine.graph.build import build
 from worker.engine.pipeline import Source
 
 FEATURES = {"x": InputSpec(shape=[2, 6, 8], dtype="float32")}
@@ -113,3 +116,72 @@ def test_typed_lists_of_tensors_are_at_their_own_paths(tmp_path):
     assert [names.canonical(name) for name in flat[:2]] == ["r.weight_ih_l0", "r.weight_hh_l0"]
     assert all(name.count(".") == 2 for name in flat)
     assert np.array_equal(names.array("r.weight_ih_l0"), reloaded(path).r.weight_ih_l0.detach().numpy())
+
+
+class Looped(nn.Module):
+    """A cell that runs as often as there are steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.out = nn.LSTMCell(8, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, c = torch.zeros(x.size(0), 16), torch.zeros(x.size(0), 16)
+        for step in range(x.size(1)):
+            h, c = self.cell(x[:, step], (h, c))
+        return self.out(h)
+
+
+class Packed(nn.Module):
+    """Sequences of lengths of their own, none of which may be zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.r, self.out = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        _, (h, _) = self.r(packed)
+        return self.out(h[-1])
+
+
+LENGTHS = {**FEATURES, "lengths": InputSpec(shape=[2], dtype="int64")}
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [(Looped, FEATURES), (Packed, LENGTHS)])
+def test_weights_in_loops_and_of_packed_sequences_are_layers(tmp_path, kind, inputs):
+    network = load(save_script(kind(), tmp_path / "m.pt"), LoadOptions(inputs=inputs))
+    assert network.structure_warning is None
+    assert sum(layer.size for layer in build(network, inputs).layers) == 4 * 16 * (8 + 16) + 3 * 16
+
+
+class Rated(nn.Module):
+    """An argument that is a number, the same for all rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor, rate: int) -> Tensor:
+        return self.b(torch.relu(self.a(x))) * rate
+
+
+def test_arguments_with_a_value_for_good(tmp_path):
+    _, report = job(Rated(), tmp_path, {**FEATURES, "rate": InputSpec(value=3)})
+    assert "equals the masked model" in {check.name for check in report.checks}
+
+
+def test_names_that_are_no_arguments(tmp_path):
+    path = save_script(Rated(), tmp_path / "m.pt")
+    with pytest.raises(NeedsInputsError, match="no input 'speed'; it has x, rate"):
+        load(path, LoadOptions(inputs={**FEATURES, "speed": InputSpec(value=3)}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_graph_of_half_precision_computes_what_the_code_does(tmp_path, dtype):
+    module = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).to(dtype).eval()
+    path = save_jit(traced(module, torch.rand(2, 8, dtype=dtype)), tmp_path / "m.pt")
+    name = str(dtype).removeprefix("torch.")
+    network = load(path, LoadOptions(inputs={"input": InputSpec(shape=[2, 8], dtype=name)}))
+    (found,) = graph_module(network)(torch.ones(2, 8, dtype=dtype))
+    torch.testing.assert_close(found.to(dtype), module(torch.ones(2, 8, dtype=dtype)), rtol=0.03, atol=0.03)

@@ -47,12 +47,17 @@ def input_shapes(inputs: Sequence[TensorInfo], given: InputSpecs | None = None) 
 
 
 def _check_names(inputs: Sequence[TensorInfo], given: Mapping[str, object]) -> None:
+    """What has a value and no shape may be an argument of code that was given that value for good."""
     names = {info.name for info in inputs}
-    unknown = [name for name in given if name not in names]
+    unknown = [name for name, spec in given.items() if name not in names and not _is_fixed(spec)]
     if unknown:
         raise NeedsInputsError(
             f"the model has no input {unknown[0][:80]!r}; it has {', '.join(sorted(names))[:300]}"
         )
+
+
+def _is_fixed(spec: object) -> bool:
+    return isinstance(spec, InputSpec) and spec.value is not None and spec.shape is None
 
 
 def _completed(info: TensorInfo, given: Sequence[int] | InputSpec | None) -> InputShape:

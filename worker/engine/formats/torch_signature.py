@@ -11,13 +11,20 @@ import torch
 
 from api_schemas.jobs import InputSpec, InputSpecs
 from api_schemas.models import TensorInfo
-from worker.engine.errors import InvalidModelError, InvalidRecipeError, ModelNotRunnableError
+from worker.engine.errors import (
+    InvalidModelError,
+    InvalidRecipeError,
+    ModelNotRunnableError,
+    NeedsInputsError,
+)
 from worker.engine.formats.base import Array
 
 _SCALARS: dict[str, type] = {"int": int, "float": float, "bool": bool}
 _SCALAR_DTYPES = {"int": "int64", "float": "float64", "bool": "bool"}
 _GUESSES = (torch.float32, torch.int64)
 _MOST_GUESSES = 4
+#: Whole numbers to try: indices begin with 0, lengths with 1.
+_WHOLE = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,11 @@ def arguments_of(module: torch.jit.ScriptModule, inputs: InputSpecs) -> tuple[Ar
         schema = getattr(module.forward, "schema")  # noqa: B009 - a callable to type checkers
     except (AttributeError, RuntimeError):
         raise InvalidModelError("the TorchScript module has no forward method") from None
+    names = [argument.name for argument in schema.arguments[1:]]
+    unknown = [name for name in inputs if name not in names]
+    if unknown:
+        has = ", ".join(names)[:300] or "none"
+        raise NeedsInputsError(f"the model has no input {unknown[0][:80]!r}; it has {has}")
     return tuple(_argument(argument, inputs) for argument in schema.arguments[1:])
 
 
@@ -95,12 +107,12 @@ def examples(arguments: Sequence[Argument]) -> Iterator[tuple[Any, ...]]:
     guesses: Iterator[tuple[torch.dtype, ...]] = itertools.product(_GUESSES, repeat=len(open_ones))
     if len(open_ones) > _MOST_GUESSES:
         guesses = iter([(dtype,) * len(open_ones) for dtype in _GUESSES])
-    for guess in guesses:
+    for guess, whole in itertools.product(list(guesses), _WHOLE):
         chosen = dict(zip((a.name for a in open_ones), guess, strict=True))
-        yield tuple(_example(argument, chosen.get(argument.name)) for argument in arguments)
+        yield tuple(_example(argument, chosen.get(argument.name), whole) for argument in arguments)
 
 
-def _example(argument: Argument, guess: torch.dtype | None) -> Any:
+def _example(argument: Argument, guess: torch.dtype | None, whole: int = 0) -> Any:
     if not argument.fed:
         value = argument.spec.value if argument.spec is not None else None
         return argument.default if value is None else _SCALARS.get(argument.kind, type(value))(value)
@@ -109,7 +121,7 @@ def _example(argument: Argument, guess: torch.dtype | None) -> Any:
         raise ValueError(f"nothing is known of {argument.name}")
     dtype = guess if guess is not None else torch_dtype(spec.dtype or "float32")
     if not dtype.is_floating_point:
-        return torch.zeros(spec.shape, dtype=dtype)
+        return torch.full(spec.shape, whole, dtype=dtype)
     generator = torch.Generator().manual_seed(0)
     return torch.rand(spec.shape, generator=generator).to(dtype)
 

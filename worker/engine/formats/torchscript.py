@@ -97,7 +97,11 @@ class TorchscriptNetwork(Network):
             problem = _PACKED
         elif trial is not None:
             problem = self._exported(module, arguments, trial)
-            problem = problem and self._followed(module, arguments, trial, layers)
+            if problem is not None or _has_bodies(self.structure):
+                exported = None if problem is not None else (self.structure, self._stored)
+                problem = self._followed(module, arguments, trial, layers)
+                if problem is not None and exported is not None:
+                    problem, (self.structure, self._stored) = None, exported
         if problem is not None:
             self.structure = structure_of_layers(layers, self._names)
             self._stored = {value: value.name or "" for value in self.structure.graph.initializers.values()}
@@ -246,6 +250,15 @@ class TorchscriptFormat(Format):
         """The module in evaluation mode, after the same checks of the archive as for loading."""
         TorchArchive(path, options.logical_bytes)
         return TorchscriptRunner(path, options.inputs, options.device, threads)
+
+
+def _has_bodies(structure: ir.Model) -> bool:
+    """True for a graph with loops and branches, in which layers may be out of sight: a run shows them all."""
+    return any(
+        attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+        for node in structure.graph
+        for attribute in node.attributes.values()
+    )
 
 
 def _first_run(
