@@ -16,8 +16,8 @@ def merged(labels: Ints, first: Ints, second: Ints) -> Ints:
             return labels
         one, other, first, second = one[apart], other[apart], first[apart], second[apart]
         labels = labels.copy()
-        # Of several smaller labels any will do: each round ties at least one pair of every class for good.
-        labels[np.maximum(one, other)] = np.minimum(one, other)
+        # Of several smaller labels the smallest: with any other a star of n cells would take n rounds.
+        np.minimum.at(labels, np.maximum(one, other), np.minimum(one, other))
         while not np.array_equal(shorter := labels[labels], labels):
             labels = shorter
 
