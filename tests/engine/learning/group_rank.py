@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import distributed
@@ -36,18 +37,18 @@ def collectives(rank: int) -> object:
     return seen
 
 
-def data_parallel(rank: int) -> object:
+def data_parallel(rank: int, device: str = "cpu") -> object:
     """Gradients by DDP over parts of the rows, one parameter unused, two calls for one step."""
     torch.manual_seed(rank)
-    module = Branching()
+    module = Branching().to(device)
     wrapped = World.present().wrapped(module)
     generator = torch.Generator().manual_seed(7)
-    rows, wanted = torch.randn(8, 4, generator=generator), torch.randn(8, 2, generator=generator)
+    rows, wanted = (torch.randn(8, width, generator=generator).to(device) for width in (4, 2))
     own = slice(4 * rank, 4 * rank + 4)
     outputs = torch.cat([wrapped(half) for half in rows[own].split(2)])
     mse_loss(outputs, wanted[own]).backward()
     torch.manual_seed(0)
-    alone = Branching()
+    alone = Branching().to(device)
     mse_loss(alone(rows), wanted).backward()
     pairs = zip(module.parameters(), alone.parameters(), strict=True)
     return [
@@ -81,6 +82,7 @@ def deserted(rank: int) -> object:
 ACTS: dict[str, Callable[[int], object]] = {
     "collectives": collectives,
     "data_parallel": data_parallel,
+    "data_parallel_cuda": partial(data_parallel, device="cuda"),
     "deserted": deserted,
 }
 
