@@ -1,5 +1,6 @@
 """Random graphs of the operators that networks are made of, with valid shapes and random weights."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,7 @@ class RandomGraph:
     def normal(self, *shape: int) -> str:
         """Store random weights of such a size that activations neither vanish nor explode."""
         rng = np.random.default_rng(self.random.randrange(1 << 30))
-        scale = 1.0 / np.sqrt(max(1, np.prod(shape[1:])))
+        scale = 1.0 / max(1, math.prod(shape[1:])) ** 0.5
         return self.constant((rng.standard_normal(shape) * scale).astype(np.float32))
 
     def positive(self, size: int) -> str:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.engine.graph.random_graphs import save_graph
+from tests.engine.graph.random_graphs import draw_graph, save_model
 from tests.engine.graph.test_random_graphs import ran
 from worker.engine.formats import LoadOptions, load
 from worker.engine.formats.base import Network
@@ -33,7 +33,7 @@ def _shuffled(groups: tuple[MovableGroup, ...], seed: int) -> list[Order]:
 
 def hold_any_order(random: Random, steps: int, folder: Path) -> int:
     """Put all groups in a random order, compare, and back; how many groups there were."""
-    path = save_graph(random, steps, folder / "m.onnx")
+    path = save_model(draw_graph(random, steps), folder / "m.onnx")
     network = load(path, LoadOptions(scratch=folder))
     groups = movable_groups(build(network), network)
     orders = _shuffled(groups, random.randrange(1 << 20))

@@ -261,7 +261,7 @@ def _drawn(family: str, random: Random, steps: int, folder: Path) -> Path:
 def _by_hand(family: str, first: int, count: int) -> int:
     """Seeds from `first` on, every check; prints what fails."""
     failed = cut = 0
-    checks = [hold_shrunk_to_masked, hold_maps_to_changes]
+    checks: list[Callable[[Path, Random], object]] = [hold_shrunk_to_masked, hold_maps_to_changes]
     checks += [hold_heads_shrunk_to_masked] if family == "sequence" else []
     for seed in range(first, first + count):
         for check in checks:

@@ -1,9 +1,11 @@
 """Channels leave files in which exporters computed what could have been stored."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import DTypeLike
 from onnx import TensorProto, numpy_helper
 
 from api_schemas.recipe import RecipeRequest, resolve
@@ -11,6 +13,8 @@ from api_schemas.report import Report
 from worker.engine.catalogue import catalogue
 from worker.engine.context import Context
 from worker.engine.pipeline import Source, prune
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def test_a_bias_computed_from_the_weights_shape(tmp_path: Path) -> None:
@@ -32,10 +36,10 @@ def test_a_bias_computed_from_the_weights_shape(tmp_path: Path) -> None:
     assert saved.is_file()
 
 
-def _fill(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], dtype: type = np.float32) -> None:
+def _fill(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], dtype: DTypeLike = np.float32) -> None:
     rng = np.random.default_rng(0)
     for name, shape in shapes.items():
-        array = rng.standard_normal(shape).astype(dtype)
+        array: Array = rng.standard_normal(shape).astype(dtype)
         model.graph.initializer.append(numpy_helper.from_array(array, name))
 
 

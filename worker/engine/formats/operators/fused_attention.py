@@ -34,7 +34,7 @@ def attention(
     sizes = call.ints("qkv_hidden_sizes") or (third, third, third)
     made = x @ weights if bias is None else x @ weights + bias
     heads = call.int("num_heads")
-    query, key, value = (split_heads(part, heads) for part in made.split(list(sizes), dim=-1))
+    query, key, value = (split_heads(part, heads) for part in torch.split(made, list(sizes), dim=-1))
     if past is not None:
         key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
     out = _attend(call, (query, key, value), _sum(_padding(call, mask, query, key.shape[2]), added))
@@ -64,7 +64,7 @@ def multi_head(
     parts = [query, key, value]
     if bias is not None:
         width = query.shape[-1]
-        biases = bias.split([width, width, bias.shape[0] - 2 * width])
+        biases = torch.split(bias, [width, width, bias.shape[0] - 2 * width])
         parts = [
             p + b if p.dim() == 3 else p + b.reshape(heads, 1, -1) for p, b in zip(parts, biases, strict=True)
         ]
@@ -99,7 +99,8 @@ def grouped(
         raise InvalidRecipeError(f"{call.name!r} has options that are not computed")
     if key is None or value is None:
         width = query.shape[-1] // (heads + 2 * shared)
-        query, key, value = query.split([heads * width, shared * width, shared * width], dim=-1)
+        sizes = [heads * width, shared * width, shared * width]
+        query, key, value = torch.split(query, sizes, dim=-1)
     q, k, v = split_heads(query, heads), split_heads(key, shared), split_heads(value, shared)
     before = 0 if past_key is None else past_key.shape[2]
     if call.int("do_rotary") and cosines is not None and sines is not None:

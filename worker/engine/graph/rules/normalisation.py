@@ -108,8 +108,8 @@ def skip_layer_norm(node: ir.Node, trace: Trace) -> None:
     """ONNX Runtime's sum of two branches and the norm of it, which both come out."""
     shape = trace.shape(node.inputs[0])
     found = join(node, trace, list(node.inputs[:2]))
-    for value in node.outputs[1:]:
-        trace.put(value, found if value is (node.outputs[3:] or [None])[0] else Boundary("a statistic"))
+    for index, value in enumerate(node.outputs[1:], 1):
+        trace.put(value, found if index == 3 else Boundary("a statistic"))
     if isinstance(found, ChannelMap) and shape is not None and len(shape) - 1 in found.axes:
         trace.sums_up(node, (len(shape) - 1,))
     trace.put(node.outputs[0], _sloped(found, shape, _vector(trace, node.inputs[2])))

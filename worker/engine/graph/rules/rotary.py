@@ -120,15 +120,16 @@ def _follows(node: ir.Node, trace: Trace, channels: ChannelMap, turn: _Turn, ind
 @surgery("RotaryEmbedding")
 def cut_rotary(node: ir.Node, operation: Operation) -> Iterator[Edit]:
     """The tables have a column for each pair; what is said of heads and of the part that turns follows."""
-    channels, turn = operation.kept.graph.maps.get(node.inputs[0]), _turn(node, operation.kept.graph.shapes)
+    data, turn = node.inputs[0], _turn(node, operation.kept.graph.shapes)
+    channels = None if data is None else operation.kept.graph.maps.get(data)
     if not isinstance(channels, ChannelMap) or turn is None:
         return
     left = operation.kept.grid(channels).reshape(turn.heads, turn.features)
-    heads, features = left.any(axis=1), left.any(axis=0)
-    if attribute(node, "num_heads", 0) and not heads.all():
-        yield SetAttribute(node, "num_heads", int(np.count_nonzero(heads)))
+    heads = int(np.count_nonzero(left.any(axis=1)))
+    if attribute(node, "num_heads", 0) and heads < turn.heads:
+        yield SetAttribute(node, "num_heads", heads)
     pairs = turn.pairs()
-    stay = np.flatnonzero(features[pairs[:, 0]])
+    stay = np.flatnonzero(left[:, pairs[:, 0]].any(axis=0))
     if len(stay) == len(pairs):
         return
     if attribute(node, "rotary_embedding_dim", 0):
