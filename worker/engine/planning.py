@@ -26,7 +26,7 @@ from worker.engine.granularity.followed import followed
 from worker.engine.granularity.naming import block_shares
 from worker.engine.graph.analysis import Graph
 from worker.engine.graph.build import build
-from worker.engine.graph.candidates import fitted, narrowed
+from worker.engine.graph.candidates import fitted, narrowed, require_layers
 from worker.engine.recovery.base import Recovery
 from worker.engine.schedule.base import NOTHING, Schedule
 from worker.engine.types import BlockPlan, Goal, Plan, Scores
@@ -109,7 +109,9 @@ def analyse(network: Network, inputs: InputSpecs, recipe: Recipe, context: Conte
     if network.structure_warning:
         context.warn(network.structure_warning)
     units = registry.resolve(Granularity, recipe.granularity)
-    graph = narrowed(build(network, inputs, heads=units.whole_heads), recipe.exclude, context.warn)
+    graph = build(network, inputs, heads=units.whole_heads)
+    require_layers(graph, network.structure_warning)
+    graph = narrowed(graph, recipe.exclude, context.warn)
     graph = fitted(graph, units.fitted)
     return followed(graph, network) if registry.resolve(Apply, recipe.apply).shrinks else graph
 

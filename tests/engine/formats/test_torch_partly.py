@@ -185,3 +185,28 @@ def test_a_graph_of_half_precision_computes_what_the_code_does(tmp_path, dtype):
     network = load(path, LoadOptions(inputs={"input": InputSpec(shape=[2, 8], dtype=name)}))
     (found,) = graph_module(network)(torch.ones(2, 8, dtype=dtype))
     torch.testing.assert_close(found.to(dtype), module(torch.ones(2, 8, dtype=dtype)), rtol=0.03, atol=0.03)
+
+
+class Listed(nn.Module):
+    """Takes a list of tensors, of which nobody can say how many there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        return self.b(torch.relu(self.a(xs[0])))
+
+
+def test_layers_of_code_that_takes_lists_are_known(tmp_path):
+    network = load(save_script(Listed(), tmp_path / "m.pt"), LoadOptions())
+    assert not network.needs_inputs
+    assert "xs is of type List[Tensor]" in (network.structure_warning or "")
+    assert [layer.size for layer in build(network, {}).layers] == [8 * 16, 16 * 3]
+
+
+def test_weights_that_are_computed_are_named(tmp_path):
+    module = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 16)), nn.ReLU()).eval()
+    path = save_jit(traced(module, torch.rand(2, 8)), tmp_path / "m.pt")
+    network = load(path, LoadOptions(inputs={"input": InputSpec(shape=[2, 8])}))
+    assert "remove_parametrizations" in (network.structure_warning or "")

@@ -186,8 +186,8 @@ def _alike(found: Tensor, wanted: Tensor) -> bool:
     if not wanted.is_floating_point():
         return torch.equal(found.to(wanted.dtype), wanted)
     coarse = torch.finfo(wanted.dtype).eps > _SINGLE
-    allowed = {"rtol": _COARSE, "atol": _COARSE} if coarse else {"rtol": 1e-3, "atol": 1e-5}
-    return torch.allclose(found.to(wanted.dtype).float(), wanted.float(), **allowed)
+    rtol, atol = (_COARSE, _COARSE) if coarse else (1e-3, 1e-5)
+    return torch.allclose(found.to(wanted.dtype), wanted, rtol=rtol, atol=atol)
 
 
 def _example(info: TensorInfo, generator: torch.Generator) -> Tensor:

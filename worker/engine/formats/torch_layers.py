@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from worker.engine.formats.torch_interpreter import walk
 from worker.engine.formats.torch_names import TensorNames
 from worker.engine.formats.torch_signature import to_array
 
@@ -52,6 +53,12 @@ class LayerFinder:
         """Layers in the order of the code, each set of weights once."""
         found = {layer.weights: layer for layer in reversed(list(self._in_block(self._graph)))}
         return tuple(reversed(found.values()))
+
+    def computed(self) -> bool:
+        """Whether a linear layer or a convolution has weights that are no stored tensor."""
+        kinds = _CONVOLUTIONS | _TRANSPOSED | _GENERAL.keys() | {"aten::linear"}
+        nodes = (node for node in walk(self._graph) if node.kind() in kinds)
+        return any(self._stored(node.inputsAt(1))[0] is None for node in nodes)
 
     def _in_block(self, block: Any) -> Iterator[Layer]:
         for node in block.nodes():

@@ -64,6 +64,11 @@ class Argument:
         """True when an example can be made up."""
         return not self.fed or (self.is_tensor and self.has_shape)
 
+    @property
+    def askable(self) -> bool:
+        """True when a shape or a number is all there is to know of it; lists and such cannot be given."""
+        return self.is_tensor or self.is_scalar
+
     def info(self, dtype: torch.dtype | None) -> TensorInfo:
         """How the argument is shown as a model input."""
         shape: list[int | str | None] | None = None

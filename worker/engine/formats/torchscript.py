@@ -41,6 +41,10 @@ from worker.engine.formats.torch_unfused import write_out
 from worker.engine.formats.trainable import Trainable
 
 _APART = "so its layers are seen without their neighbours: they are scored as if these were all alike"
+_COMPUTED = (
+    "the weights are computed from others whenever the model runs (weight_norm, spectral_norm): take that "
+    "off before saving, with torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm"
+)
 _PACKED = "the weights are packed inside quantised operators, where they cannot be pruned"
 
 
@@ -59,6 +63,7 @@ class TorchscriptNetwork(Network):
     format = ModelFormat.TORCHSCRIPT
     suffix = ".pt"
     opset = None
+    _stored: dict[ir.Value, str]
 
     def __init__(self, path: Path, options: LoadOptions) -> None:
         self.file = path
@@ -76,7 +81,7 @@ class TorchscriptNetwork(Network):
         write_out(module)
         parameters = dict(module.named_parameters()) | dict(module.named_buffers())
         self._names = TensorNames(self._archive, marked, parameters)
-        self.needs_inputs = not all(argument.known for argument in arguments)
+        self.needs_inputs = any(argument.askable for argument in arguments if not argument.known)
         trial, problem = _first_run(module, arguments)
         self._examples = () if trial is None else trial.examples
         self.inputs = _input_infos(arguments, trial)
@@ -92,7 +97,8 @@ class TorchscriptNetwork(Network):
     ) -> None:
         """Set structure and warning: the exported graph, else that of a run, else only layers and why."""
         self.structure_warning = None
-        layers = LayerFinder(module, self._names).layers()
+        finder = LayerFinder(module, self._names)
+        layers = finder.layers()
         if self._archive.packed and not layers:
             problem = _PACKED
         elif trial is not None:
@@ -102,6 +108,8 @@ class TorchscriptNetwork(Network):
                 problem = self._followed(module, arguments, trial, layers)
                 if problem is not None and exported is not None:
                     problem, (self.structure, self._stored) = None, exported
+        if problem is None and not layers and finder.computed():
+            problem = _COMPUTED
         if problem is not None:
             self.structure = structure_of_layers(layers, self._names)
             self._stored = {value: value.name or "" for value in self.structure.graph.initializers.values()}
@@ -265,9 +273,12 @@ def _first_run(
     module: torch.jit.ScriptModule, arguments: Sequence[Argument]
 ) -> tuple[_Trial | None, str | None]:
     """Run once, guessing dtypes that were not given; the problem in words when no guess works."""
-    unknown = [argument.name for argument in arguments if not argument.known]
+    unknown = [argument for argument in arguments if not argument.known]
     if unknown:
-        return None, f"the file does not say the shape of its input {', '.join(unknown)[:200]}"
+        odd = [f"{one.name} is of type {one.kind}" for one in unknown if not one.askable]
+        names = ", ".join(one.name for one in unknown)[:200]
+        no_shape = f"the file does not say the shape of its input {names}"
+        return None, f"no example can be made for it: {', '.join(odd)[:200]}" if odd else no_shape
     problem, calls = None, Calls(module)
     for values in examples(arguments):
         try:
