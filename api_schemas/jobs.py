@@ -92,7 +92,10 @@ class Progress(Answer):
 
 
 class Summary(Answer):
-    """Measured figures of a succeeded job; null means not measured."""
+    """Measured figures of a succeeded job; null means not measured.
+
+    `accuracy_metric` says what the accuracies are: of values it may be the mean squared error.
+    """
 
     sparsity: float | None = None
     parameters_before: int | None = None
@@ -108,6 +111,7 @@ class Summary(Answer):
     latency_ms_after: float | None = None
     accuracy_before: float | None = None
     accuracy_after: float | None = None
+    accuracy_metric: Annotated[str, Field(pattern="^[ -~]{1,64}$")] | None = None
     output_cosine: float | None = None
 
 

@@ -23,7 +23,10 @@ def _figures(summary: Summary) -> Iterator[tuple[str, object]]:
     yield "file bytes", _change(summary.size_bytes_before, summary.size_bytes_after, ",")
     yield "compressed", _change(summary.compressed_bytes_before, summary.compressed_bytes_after, ",")
     yield "latency ms", _change(summary.latency_ms_before, summary.latency_ms_after, ".3f")
-    yield "accuracy", _change(summary.accuracy_before, summary.accuracy_after, ".4f")
+    yield (
+        summary.accuracy_metric or "accuracy",
+        _change(summary.accuracy_before, summary.accuracy_after, ".4f"),
+    )
     yield "output cosine", None if summary.output_cosine is None else f"{summary.output_cosine:.6f}"
 
 

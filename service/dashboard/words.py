@@ -39,6 +39,16 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
+def accuracy(value: float | None, metric: str | None) -> str:
+    """A share of right answers in percent, any other metric as the number it is."""
+    return percent(value) if metric is None or metric.endswith("accuracy") else number(value)
+
+
+def gone(recipe: Recipe) -> str:
+    """What the sparsity of a result counts."""
+    return "Prunable weights removed" if recipe.apply.name == "shrink" else "Prunable weights that are zero"
+
+
 def moment(at: datetime | None) -> str:
     """UTC to the second."""
     return "–" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -114,6 +124,8 @@ FILTERS: dict[str, Callable[..., str]] = {
     "pretty": pretty,
     "short": short,
     "asked": asked,
+    "accuracy": accuracy,
+    "gone": gone,
     "first_sentence": first_sentence,
     "prose": prose,
     "paragraphs": paragraphs,

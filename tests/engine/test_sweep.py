@@ -56,6 +56,7 @@ def test_every_point_is_the_file_that_its_target_gives_alone(source: Source, tmp
     assert [point.chosen for point in report.sweep] == [False, True, False]
     assert hashlib.sha256(saved.read_bytes()).hexdigest() == report.sweep[1].sha256 == report.after.sha256
     assert report.recipe.sweep is not None and report.recipe.target is None
+    assert report.summary.accuracy_metric == "top-1 accuracy"
 
 
 def test_the_smallest_file_within_the_floor_is_handed_out(source: Source, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from markupsafe import Markup
 
 from api_schemas.recipe import PartSpec, Recipe, Sweep, Target
-from service.dashboard.words import asked, first_sentence, paragraphs, prose
+from service.dashboard.words import accuracy, asked, first_sentence, gone, paragraphs, prose
 
 PARTS = {
     axis: PartSpec(name="any")
@@ -47,6 +47,26 @@ def test_a_sweep_says_over_how_many() -> None:
 )
 def test_backticks_become_code_and_nothing_else_becomes_markup(text: str, marked: str) -> None:
     assert prose(text) == Markup(marked)
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "shown"),
+    [
+        (0.975, "top-1 accuracy", "97.50 %"),
+        (0.975, None, "97.50 %"),
+        (0.975, "mean squared error", "0.975"),
+        (31.25, "PSNR", "31.250"),
+        (None, "top-1 accuracy", "–"),
+        (None, "mean squared error", "–"),
+    ],
+)
+def test_only_shares_are_in_percent(value: float | None, metric: str | None, shown: str) -> None:
+    assert accuracy(value, metric) == shown
+
+
+def test_removed_weights_are_not_called_zero() -> None:
+    assert "zero" in gone(Recipe(**PARTS))
+    assert "zero" not in gone(Recipe(**PARTS | {"apply": PartSpec(name="shrink")}))
 
 
 def test_paragraphs_are_apart() -> None:

@@ -135,6 +135,7 @@ def _summary(achieved: float, before: FileReport, after: FileReport, evidence: E
         latency_ms_after=latency.after.median_ms if latency else None,
         accuracy_before=accuracy.before if accuracy else None,
         accuracy_after=accuracy.after if accuracy else None,
+        accuracy_metric=accuracy.metric if accuracy else None,
         output_cosine=min(known) if known else None,
     )
 
