@@ -1,5 +1,6 @@
 """ONNX files that the checker is stricter about than any runtime: they load, and are pruned like others."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,9 @@ def pruned(model: onnx.ModelProto, folder: Path, **request: object) -> onnx.Mode
 
 
 @pytest.mark.parametrize("change", [without_import, without_shapes, without_inputs_for_initializers])
-def test_what_only_the_checker_asks_for_may_be_missing(change, tmp_path: Path) -> None:
+def test_what_only_the_checker_asks_for_may_be_missing(
+    change: Callable[[onnx.ModelProto], None], tmp_path: Path
+) -> None:
     model = two_layers()
     change(model)
     with pytest.raises(onnx.checker.ValidationError):

@@ -1,6 +1,7 @@
 """Dynamically quantised products: integers are pruned to their zero point, ranked by what they stand for."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -48,7 +49,7 @@ g (float[n, 6, 5, 5] x) => (float[n, 8, 5, 5] y) {
 def model(text: str, zero: int) -> onnx.ModelProto:
     random = np.random.default_rng(0)
     shape = (8, 6, 1, 1) if "ConvInteger" in text else (6, 8)
-    held = {
+    held: dict[str, np.ndarray[Any, Any]] = {
         "w": random.integers(0, 255, shape).astype(np.uint8),
         "zero": np.array(zero, np.uint8),
         "scale": np.array([0.25], np.float32),

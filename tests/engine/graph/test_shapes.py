@@ -16,10 +16,12 @@ def vectorised_dictionary() -> onnx.ModelProto:
         TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
     )
     weight = np.random.default_rng(0).normal(size=(4, 2)).astype("f")
-    vocabulary = {"string_vocabulary": ["a", "b", "c", "d"]}
+    vocabulary = ["a", "b", "c", "d"]
     graph = helper.make_graph(
         [
-            helper.make_node("DictVectorizer", ["words"], ["row"], domain="ai.onnx.ml", **vocabulary),
+            helper.make_node(
+                "DictVectorizer", ["words"], ["row"], domain="ai.onnx.ml", string_vocabulary=vocabulary
+            ),
             helper.make_node("MatMul", ["row", "w"], ["y"]),
             helper.make_node("MatMul", ["x", "w"], ["z"]),
         ],

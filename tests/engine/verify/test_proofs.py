@@ -47,7 +47,8 @@ def _no_stopwatch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def normal(*shape: int, dtype: str = "float32") -> Array:
     scale = np.sqrt(2 / np.prod(shape[1:] if len(shape) > 2 else shape[:1]))
-    return (scale * np.random.default_rng(shape[0]).normal(size=shape)).astype(dtype)
+    drawn: Array = (scale * np.random.default_rng(shape[0]).normal(size=shape)).astype(dtype)
+    return drawn
 
 
 def half_model() -> onnx.ModelProto:
