@@ -1,12 +1,13 @@
 """Random graphs over sequences (batch, positions, features): tables, norms, attention in several forms."""
 
+from collections.abc import Sequence
 from random import Random
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from tests.engine.graph.random_graphs import RandomGraph, model_of
+from tests.engine.graph.random_graphs import RandomGraph, Step, model_of
 
 LENGTH, VOCABULARY = 5, 7
 Shape = tuple[int, ...]
@@ -249,7 +250,7 @@ STEPS = (
 )
 
 
-def draw_sequence(random: Random, steps: int) -> onnx.ModelProto:
+def draw_sequence(random: Random, steps: int, ways: Sequence[Step] = STEPS) -> onnx.ModelProto:
     """Words and positions looked up in tables, about so many operators, then words again or a class."""
     graph = RandomGraph(random)
     features = random.choice([6, 8, 12])
@@ -258,7 +259,7 @@ def draw_sequence(random: Random, steps: int) -> onnx.ModelProto:
     places = graph.normal(1, LENGTH, features)
     graph.node("Add", [words, places], (1, LENGTH, features))
     for _ in range(steps):
-        random.choice(STEPS)(graph)
+        random.choice(ways)(graph)
     name, shape = [value for value in graph.values if len(value[1]) == 3][-1]
     if random.random() < 0.5:
         shape = (1, shape[2])

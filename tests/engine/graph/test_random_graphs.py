@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api_schemas.recipe import RecipeRequest, resolve
+from tests.engine.graph.random_fused import draw_fused
 from tests.engine.graph.random_graphs import STEPS, Array, draw_graph, save_model
 from tests.engine.graph.random_images import IMAGE_STEPS
 from tests.engine.graph.random_sequences import draw_sequence
@@ -45,7 +46,12 @@ def draw_image(random: Random, steps: int) -> onnx.ModelProto:
     return draw_graph(random, steps, STEPS + IMAGE_STEPS)
 
 
-FAMILIES: dict[str, Draw] = {"plain": draw_graph, "image": draw_image, "sequence": draw_sequence}
+FAMILIES: dict[str, Draw] = {
+    "plain": draw_graph,
+    "image": draw_image,
+    "sequence": draw_sequence,
+    "fused": draw_fused,
+}
 #: Relative to the largest magnitude of a tensor: more is a change, less is rounding.
 ROUNDING = 1e-5
 #: Behind these a channel's mean is what it was, and the channels of a group change together.
@@ -241,9 +247,10 @@ def test_shrunk_equals_masked_and_counts_are_right(family: str, random: Random, 
 
 @SETTINGS
 @given(random=st.randoms(use_true_random=False), steps=st.integers(3, 10))
-def test_heads_shrunk_equal_heads_masked(random: Random, steps: int) -> None:
+@pytest.mark.parametrize("family", ["sequence", "fused"])
+def test_heads_shrunk_equal_heads_masked(family: str, random: Random, steps: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        hold_heads_shrunk_to_masked(_drawn("sequence", random, steps, Path(folder)), random)
+        hold_heads_shrunk_to_masked(_drawn(family, random, steps, Path(folder)), random)
 
 
 @SETTINGS
@@ -262,7 +269,7 @@ def _by_hand(family: str, first: int, count: int) -> int:
     """Seeds from `first` on, every check; prints what fails."""
     failed = cut = 0
     checks: list[Callable[[Path, Random], object]] = [hold_shrunk_to_masked, hold_maps_to_changes]
-    checks += [hold_heads_shrunk_to_masked] if family == "sequence" else []
+    checks += [hold_heads_shrunk_to_masked] if family in ("sequence", "fused") else []
     for seed in range(first, first + count):
         for check in checks:
             with tempfile.TemporaryDirectory() as folder:

@@ -180,3 +180,15 @@ def test_a_shape_that_two_expansions_take_is_edited_once(tmp_path: Path) -> None
     _fill(model, {"a": (4, 4), "b": (4, 4), "c": (4, 5)})
     saved, _ = _halved(model, tmp_path)
     assert [_sizes(saved)[name][1] for name in "abc"] == [[4, 2], [4, 2], [2, 5]]
+
+
+def test_queries_and_keys_inside_an_attention_go_where_nothing_goes_around_it(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18, "com.microsoft" : 1]>
+        g (float[N,3,6] x) => (float[N,3,8] o) {
+            o = com.microsoft.Attention<num_heads=2>(x, a, b)
+        }"""
+    )
+    _fill(model, {"a": (6, 24), "b": (24,)})
+    saved, _ = _halved(model, tmp_path)
+    assert _sizes(saved) == {"a": (TensorProto.FLOAT, [6, 16]), "b": (TensorProto.FLOAT, [16])}

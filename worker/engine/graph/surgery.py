@@ -4,7 +4,7 @@ A surgery rule stands beside the channel rule of its operator family in `rules/`
 operator without one needs none: it takes whatever number of channels comes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -220,14 +220,15 @@ def operate(graph: Graph, network: Network, kept: Kept) -> list[Edit]:
     edits: list[Edit] = []
     for node in network.structure.graph:
         rule = _RULES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
-        if rule is not None and _touched(node, kept):
+        if rule is not None and _touched(node, kept, operation.uses.get(node, ())):
             edits.extend(rule(node, operation))
     return edits
 
 
-def _touched(node: ir.Node, kept: Kept) -> bool:
+def _touched(node: ir.Node, kept: Kept, uses: Sequence[LayerUse]) -> bool:
+    """True where something goes around the node, or within (queries and keys of a fused attention)."""
     values = (*node.inputs, *node.outputs, shaped_like(node, 1))
-    return any(kept.axes(value) for value in values)
+    return any(kept.axes(value) for value in values) or not all(kept.outputs(use).all() for use in uses)
 
 
 def shaped_like(node: ir.Node, index: int) -> ir.Value | None:
