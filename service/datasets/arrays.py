@@ -1,5 +1,7 @@
 """What the readers of dataset headers share: the arrays found, and refusing files that are none."""
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -7,6 +9,8 @@ from api_schemas.datasets import SPLIT, TARGETS, VALIDATION, ArrayInfo
 from service.errors import InvalidDatasetError, TooFewRowsError, UnsupportedFormatError
 
 MOST_ARRAYS = 1024
+#: What `zipfile` raises for members that are damaged, encrypted or of a kind that it does not unpack.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
 _LONGEST_NAME = 256
 
 

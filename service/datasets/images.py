@@ -1,7 +1,6 @@
 """Zips of image folders: classes, rows and pairs from the names, first bytes of some files; no pixel."""
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,7 +14,7 @@ from api_schemas.images import (
     arrange,
     parse_preprocessing,
 )
-from service.datasets.arrays import bad_dataset
+from service.datasets.arrays import DAMAGE, bad_dataset
 from service.errors import TooLargeError
 
 #: How many files are looked into here.
@@ -78,5 +77,5 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> bytes
     try:
         with archive.open(member) as file:
             return file.read(size)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
+    except DAMAGE:
         bad_dataset(f"{member.filename[:100]!r} is damaged")

@@ -4,7 +4,6 @@ import ast
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -12,7 +11,7 @@ from typing import IO
 from api_schemas.archives import ArchiveError, ArchiveLimits, check_archive
 from api_schemas.datasets import ArrayInfo, DatasetFormat
 from api_schemas.images import has_images
-from service.datasets.arrays import MOST_ARRAYS, bad_dataset, not_a_dataset
+from service.datasets.arrays import DAMAGE, MOST_ARRAYS, bad_dataset, not_a_dataset
 from service.datasets.images import read_images
 from service.datasets.labels import with_range
 from service.errors import PickledDataError, TooLargeError
@@ -61,7 +60,7 @@ def _member_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayInf
                 bad_dataset(f"the array {name[:100]!r} is not as long as its header says")
             found = ArrayInfo(name=name, dtype=dtype, shape=shape)
             return with_range(found, stream, big_endian=str(header["descr"]).startswith(">"))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
+    except DAMAGE:
         not_a_dataset(f"the array {name[:100]!r} is damaged")
 
 

@@ -119,6 +119,23 @@ def test_damaged_archives_are_refused_or_read_but_never_crash(tmp_path: Path, da
         assert error.http_status in (413, 415, 422)
 
 
+@pytest.mark.parametrize("flag", [0x20, 0x40, 0x01])
+def test_members_of_kinds_that_are_not_unpacked_are_refused(tmp_path: Path, flag: int) -> None:
+    """Patched data and encryption, which Python's zipfile says it cannot do."""
+    for members in ({"train/a/1.png": PNG, "train/b/1.png": PNG}, {"x.npy": PNG}):
+        data = bytearray(zip_bytes(members))
+        for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            at = data.find(signature)
+            while at >= 0:
+                data[at + offset] |= flag
+                at = data.find(signature, at + 1)
+        path = tmp_path / "flagged"
+        path.write_bytes(bytes(data))
+        with pytest.raises(ServiceError) as refused:
+            read_arrays(path, 2**30)
+        assert refused.value.http_status in (415, 422)
+
+
 parts = st.lists(st.sampled_from(["train", "val", "a", "b", "images", "masks"]), max_size=3)
 
 
