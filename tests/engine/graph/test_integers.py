@@ -86,3 +86,28 @@ def test_pruned_integers_are_at_the_zero_point(
     distance = np.abs(before.astype(int) - 100)
     assert (after[distance < np.median(distance)] == 100).all()
     assert (after[distance > np.median(distance)] == before[distance > np.median(distance)]).all()
+
+
+LSTM = """
+g (float[5, n, 4] x) => (float[5, 1, n, 3] y) {
+    y = com.microsoft.DynamicQuantizeLSTM<hidden_size = 3>(x, w, r, , , , , , scale, zero, scale, zero)
+}
+"""
+
+
+def test_a_quantised_lstm_has_two_turned_weights(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    held: dict[str, np.ndarray[Any, Any]] = {
+        "w": random.integers(0, 255, (1, 4, 12)).astype(np.uint8),
+        "r": random.integers(0, 255, (1, 3, 12)).astype(np.uint8),
+        "scale": np.array([0.5], np.float32),
+        "zero": np.array([100], np.uint8),
+    }
+    made = graphs.model(LSTM, held)
+    made.opset_import.add(domain="com.microsoft", version=1)
+    network = graphs.network(made, tmp_path)
+    layers = build(network).layers
+    assert [layer.name for layer in layers] == ["w", "r"]
+    for layer in layers:
+        wanted = 0.5 * (held[layer.name].astype(np.float32) - 100)
+        np.testing.assert_allclose(weights.read(network, layer.view), wanted.transpose(0, 2, 1))

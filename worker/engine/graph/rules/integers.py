@@ -8,8 +8,10 @@ from worker.engine.formats.base import Array
 from worker.engine.graph.channels import Boundary
 from worker.engine.graph.rules.convolution import convolve
 from worker.engine.graph.rules.linear import laid_out, multiply
-from worker.engine.graph.trace import MICROSOFT, Trace, rule
-from worker.engine.graph.views import WeightView
+from worker.engine.graph.trace import MICROSOFT, Trace, label, rule
+from worker.engine.graph.views import WeightView, transposed
+
+_STATE = "the state of a recurrent operator"
 
 
 @rule("DynamicQuantizeLinear")
@@ -45,6 +47,29 @@ def integer_conv(node: ir.Node, trace: Trace) -> None:
     convolve(node, trace, view, transpose=False)
 
 
+@rule("DynamicQuantizeLSTM", domain=MICROSOFT)
+def dynamic_lstm(node: ir.Node, trace: Trace) -> None:
+    """An LSTM with both weights turned: (directions, inputs, gates · hidden), a scale for each direction or
+    for each column. The state is a boundary."""
+    steps, data = trace.shapes.size(node.inputs[0], 0), trace.map_on(node.inputs[0], 2)
+    for position, incoming in ((1, data), (2, Boundary(_STATE))):
+        zero, scale = (
+            _operand(node, 7 + 2 * position),
+            trace.constants.array(_operand(node, 6 + 2 * position)),
+        )
+        axis = 0 if scale is None or scale.ndim == 1 else 2
+        view = _quantised(node, trace, zero, scale, axis, position)
+        if view is None or len(view.shape) != 3:
+            trace.freeze(incoming, f"{label(node)}: its quantised weights are not stored plainly")
+            continue
+        directions, size, _ = view.shape
+        inputs = np.broadcast_to(np.arange(size), (directions, size))
+        turned = view.then(transposed((0, 2, 1)))
+        trace.use(node, turned, incoming, inputs=inputs, source=None, positions=steps)
+    for value in node.outputs:
+        trace.put(value, Boundary(_STATE))
+
+
 def _operand(node: ir.Node, place: int) -> ir.Value | None:
     return node.inputs[place] if place < len(node.inputs) else None
 
@@ -58,10 +83,10 @@ def _multiplied(node: ir.Node, trace: Trace, zero: ir.Value | None, scale: Array
 
 
 def _quantised(
-    node: ir.Node, trace: Trace, zero: ir.Value | None, scale: Array | None, axis: int
+    node: ir.Node, trace: Trace, zero: ir.Value | None, scale: Array | None, axis: int, position: int = 1
 ) -> WeightView | None:
-    """The weight, operand 1, as what its integers stand for; None where it is not stored plainly."""
-    view = trace.constants.view(node.inputs[1])
+    """A weight as what its integers stand for; None where it is not stored plainly."""
+    view = trace.constants.view(node.inputs[position])
     offset = None if zero is None else trace.constants.array(zero)
     if view is None or view.steps or scale is None or (zero is not None and offset is None):
         return None
