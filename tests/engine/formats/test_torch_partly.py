@@ -132,6 +132,28 @@ class Looped(nn.Module):
         return self.out(h)
 
 
+class Stepping(Looped):
+    """The same behind features that may go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.cell = nn.Linear(8, 12), nn.LSTMCell(12, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.first(x))
+        h, c = torch.zeros(x.size(0), 16), torch.zeros(x.size(0), 16)
+        for step in range(x.size(1)):
+            h, c = self.cell(y[:, step], (h, c))
+        return self.out(h)
+
+
+def test_what_a_cell_reads_goes_and_its_state_stays(tmp_path):
+    saved, _ = job(Stepping(), tmp_path)
+    module = reloaded(saved)
+    assert module.cell.weight_ih.shape == (64, 6)
+    assert module.cell.weight_hh.shape == (64, 16)
+
+
 class Packed(nn.Module):
     """Sequences of lengths of their own, none of which may be zero."""
 

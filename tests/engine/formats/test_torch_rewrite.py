@@ -40,7 +40,7 @@ CASES = (
     "resnet18 group_convolution depthwise_chain depthwise_multiplier transposed_convolution "
     "shuffle_depthwise gate_by_linear pad_channels split_uneven split_with_identity channel_gather "
     "view_before_linear unused_parameters shared_weight_other_place attention_split attention_fused "
-    "prelu_per_channel instance_norm layer_scale convolution3d"
+    "prelu_per_channel instance_norm layer_scale convolution3d group_norm norm_after_linear attention_library"
 ).split()
 SCRIPTED = "depthwise_chain split_uneven instance_norm gate_by_linear view_before_linear".split()
 

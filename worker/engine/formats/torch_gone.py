@@ -105,6 +105,12 @@ def _recurrent(arguments: list[Any]) -> list[Any]:
     return [healed(data, -1), state, cleared, *rest]
 
 
+def _cell(arguments: list[Any]) -> list[Any]:
+    """One step of a recurrent layer: what it reads may get less, its state stays as wide as it is."""
+    data, state, weight, *rest = arguments
+    return [healed(data, -1), state, healed(weight, 1), *rest]
+
+
 def _einsum(arguments: list[Any]) -> list[Any]:
     """Labels that the result does not have are summed over."""
     equation, operands, *rest = arguments
@@ -128,6 +134,7 @@ SUMMING: dict[str, Callable[[list[Any]], list[Any]]] = {
     **dict.fromkeys((f"aten::conv{n}d" for n in (1, 2, 3)), _convolution(False, 6)),
     **dict.fromkeys((f"aten::conv_transpose{n}d" for n in (1, 2, 3)), _convolution(True, 6)),
     **dict.fromkeys(("aten::_convolution", "aten::convolution"), _convolution(6, 8)),
+    **dict.fromkeys((f"aten::{kind}_cell" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")), _cell),
     **dict.fromkeys(("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"), _recurrent),
 }
 
