@@ -12,9 +12,9 @@ from worker.engine.graph.groups import ChannelGroup, couple
 @final
 class Head(Coupled):
     """Attention heads go as a whole: the rows of query, key and value that make a head and the columns of the
-    projection that read it. Where several query heads share a key and value head they go together with it.
-    All else stays. The file really gets smaller. A target in `sparsity` is the share of heads removed from
-    every attention."""
+    projection that read it. Where several query heads share a key and value head they go together with it;
+    where all share one it stays, and they go alone. All else stays. The file really gets smaller. A target in
+    `sparsity` is the share of heads removed from every attention."""
 
     name: ClassVar[str] = "head"
     whole_heads: ClassVar[bool] = True
