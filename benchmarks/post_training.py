@@ -128,7 +128,9 @@ def one_network(network: Network, options: Any, folder: Path) -> list[Result]:
             begun = time.monotonic()
             recipe = {"criterion": {"name": "lookahead"}, "recovery": recovery, **request}
             shapes = {} if network.input is None else {network.input: [1, *network.shape]}
-            done = jobs.run(model, recipe, data[rows] if rows else None, inputs=shapes, threads=options.threads)
+            done = jobs.run(
+                model, recipe, data[rows] if rows else None, inputs=shapes, threads=options.threads
+            )
             seconds = time.monotonic() - begun
             pruned = folder / f"pruned{model.suffix}"
             pruned.write_bytes(done.model)
