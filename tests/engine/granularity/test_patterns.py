@@ -94,7 +94,7 @@ def test_requests_that_contradict_the_pattern(tmp_path: Path, request_: dict[str
 
 
 def test_n_must_be_smaller_than_m() -> None:
-    with pytest.raises(InvalidRecipeError, match="'n:m': Value error, 4 of 4 removes nothing"):
+    with pytest.raises(InvalidRecipeError, match="'n:m': 4 of 4 removes nothing"):
         resolve_parts(recipe(granularity={"name": "n:m", "n": 4, "m": 4}))
 
 
