@@ -68,9 +68,13 @@ def ways() -> list[tuple[str, str]]:
 
 
 def _named(axis: str, *, data: bool) -> list[str]:
-    """The parts that look at data, or those that need none; only those that take a target."""
+    """Parts for single weights that take a target: those that look at data, or those that need none."""
     wanted = [(part.name, part.requires()) for part in registry.parts(axis)]
-    return [name for name, needs in wanted if needs.data is data and needs.targets != []]
+    return [
+        name
+        for name, needs in wanted
+        if needs.data is data and needs.targets != [] and "element" in (needs.granularities or ["element"])
+    ]
 
 
 def noise(network: Network, inputs: InputSpecs, scratch: Path) -> Dataset:
