@@ -1,4 +1,4 @@
-"""Alerts and the Grafana board name metrics and labels that the API really exposes."""
+"""Alerts, board and what the chart scales by name metrics and labels that the API really exposes."""
 
 import json
 import re
@@ -22,6 +22,9 @@ def _expressions() -> Iterator[str]:
     yield from (rule["expr"] for rule in group["rules"])
     board = json.loads((_MONITORING / "grafana.json").read_text())
     yield from (target["expr"] for panel in board["panels"] for target in panel["targets"])
+    template = (DOCKER / "helm" / "lookahead" / "templates" / "workers.yaml").read_text()
+    (scaling,) = re.findall(r'printf "(sum.+?[^\\])" \$', template)
+    yield scaling.replace("%s,", "").replace('\\"', '"')
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,16 @@ def test_folders_need_no_bucket(bucket_settings: pytest.MonkeyPatch) -> None:
     assert prepare.main() == 0
 
 
+def test_another_address_than_the_buckets_makes_tables_alone(
+    bucket_settings: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The chart's way to migrate with credentials that may not make buckets."""
+    bucket_settings.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    bucket_settings.setenv("LOOKAHEAD_BLOBS_URL", (tmp_path / "blobs").as_uri())
+    assert prepare.main() == 0
+    assert (tmp_path / "lookahead.db").exists()
+
+
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1), (404, 1)])
 def test_health_of_the_api(monkeypatch: pytest.MonkeyPatch, status: int, code: int) -> None:
     with serving(lambda asked: Answered(status, {}, b"{}")) as server:
