@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from tests.docker.loading import DOCKER
-from tests.docker.test_chart import CHART, CI, SETTINGS
+from tests.docker.test_chart import CHART, CI
+from tests.docker.test_files import SETTINGS
 
 _HELM = shutil.which("helm")
 pytestmark = pytest.mark.skipif(_HELM is None, reason="no helm on the path")

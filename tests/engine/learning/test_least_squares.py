@@ -17,12 +17,14 @@ def _drawn(seed: int, support: str) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     x = rng.standard_normal((GROUPS, ROWS, COLUMNS))
     y = rng.standard_normal((GROUPS, ROWS, OUTPUTS))
     toward = rng.standard_normal((GROUPS, OUTPUTS, COLUMNS))
-    keep = rng.random((GROUPS, OUTPUTS, COLUMNS)) < 0.5
+    keep = rng.random((GROUPS, OUTPUTS, COLUMNS)) < (0.8 if support == "most" else 0.5)
     if support == "shared":
         keep[:] = keep[:, :1]
     elif support == "mixed":
         keep[:, 2:4] = keep[:, :1]
         keep[:, 5] = False
+    elif support == "most":
+        keep[:, 0] = True
     return x, y, toward, keep
 
 
@@ -46,7 +48,7 @@ def _by_numpy(x: np.ndarray, y: np.ndarray, w0: np.ndarray, keep: np.ndarray, re
     return found
 
 
-@pytest.mark.parametrize("support", ["own", "shared", "mixed"])
+@pytest.mark.parametrize("support", ["own", "most", "shared", "mixed"])
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), relative=st.sampled_from([1e-6, 1e-2, 1.0]))
 def test_as_numpy(support: str, seed: int, relative: float) -> None:
@@ -73,7 +75,7 @@ def test_a_free_bias() -> None:
 
 
 @pytest.mark.parametrize("free", [True, False])
-@pytest.mark.parametrize("support", ["own", "shared", "mixed"])
+@pytest.mark.parametrize("support", ["own", "most", "shared", "mixed"])
 def test_rows_and_their_moments_give_the_same(support: str, free: bool) -> None:
     x, y, toward, keep = (torch.tensor(item) for item in _drawn(6, support))
     moments, sample = Moments(GROUPS, COLUMNS, OUTPUTS), Sample()

@@ -1,7 +1,9 @@
 """Ridge regression of many outputs at once, each on a support of its own.
 
 Row r of the answer minimises ‖y_r − X w‖² + λ‖w − w₀‖² over w that are zero outside the row's support; only
-the Gram matrix XᵀX and the products Xᵀy are needed. Rows of equal support share one factorisation.
+the Gram matrix XᵀX and the products Xᵀy are needed. Rows of equal support share one factorisation. Of the
+others, those that keep most of their columns start from the solution over all columns and take out what the
+few others hold there; so no system is larger than half of the columns.
 """
 
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ import torch
 
 #: Bytes of Gram matrices that are factorised at once.
 _AT_ONCE = 2**27
+#: From how many rows on that keep most of their columns one inverse of the whole Gram matrix pays.
+_MANY = 4
 #: Least damping, relative to the mean of the diagonal: below it rounding decides.
 _LEAST = 1e-9
 
@@ -43,8 +47,11 @@ def solve(problem: Problem, relative: float) -> torch.Tensor:
         counts = torch.bincount(owner, minlength=len(supports))
         for number in torch.nonzero(counts > 1).flatten().tolist():
             _shared(problem, damping, found, group, torch.nonzero(owner == number).flatten())
-    for groups, outputs in _batches(problem, damping):
+    most, few = _alone(problem, damping)
+    for groups, outputs in _batches(few, _widths(problem, few)):
         _separate(problem, damping, found, groups, outputs)
+    for group in torch.unique(most[:, 0]).tolist():
+        _mostly(problem, damping, found, most[most[:, 0] == group])
     return found
 
 
@@ -118,18 +125,32 @@ def _shared(
         found[group, rows[:, None], columns[None, :]] = torch.cholesky_solve(right, factor).mT
 
 
-def _batches(problem: Problem, damping: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Rows (group, output) whose support is theirs alone, similar widths together, in pieces that fit."""
-    alone = [
-        (group, row)
-        for group in range(problem.support.shape[0])
-        if damping[group] > 0
-        for row in _alone(problem.support[group])
-    ]
-    if not alone:
-        return
-    pairs = torch.tensor(alone)
-    widths = problem.support[pairs[:, 0], pairs[:, 1]].sum(dim=1)
+def _alone(problem: Problem, damping: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows (group, output) whose support is theirs alone: of groups where many keep most of their columns
+    those, and all others."""
+    found = torch.tensor(
+        [
+            (group, row)
+            for group in range(problem.support.shape[0])
+            if damping[group] > 0
+            for row in _single(problem.support[group])
+        ],
+        dtype=torch.int64,
+    ).reshape(-1, 2)
+    wide = 2 * _widths(problem, found) > problem.support.shape[2]
+    many = torch.bincount(found[wide, 0], minlength=problem.support.shape[0]) >= _MANY
+    wide &= many[found[:, 0]]
+    return found[wide], found[~wide]
+
+
+def _widths(problem: Problem, pairs: torch.Tensor) -> torch.Tensor:
+    """How many columns each row keeps."""
+    return problem.support[pairs[:, 0], pairs[:, 1]].sum(dim=1).cpu()
+
+
+def _batches(pairs: torch.Tensor, widths: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Groups and outputs of rows whose systems are so wide, similar widths together, in pieces that fit; rows
+    of none are left out."""
     order = torch.argsort(widths, stable=True)
     order = order[widths[order] > 0]
     for start, stop in _pieces([int(width) for width in widths[order]]):
@@ -148,7 +169,7 @@ def _pieces(widths: list[int]) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _alone(support: torch.Tensor) -> list[int]:
+def _single(support: torch.Tensor) -> list[int]:
     _, owner, counts = torch.unique(support, dim=0, return_inverse=True, return_counts=True)
     rows: list[int] = torch.nonzero(counts[owner] == 1).flatten().tolist()
     return rows
@@ -176,3 +197,41 @@ def _separate(
     rows = found[groups, outputs]
     rows.scatter_(1, columns, torch.where(good, solved, rows.gather(1, columns)))
     found[groups, outputs] = rows
+
+
+def _mostly(problem: Problem, damping: torch.Tensor, found: torch.Tensor, pairs: torch.Tensor) -> None:
+    """Rows of one group that keep most of their columns. With H = XᵀX + λI and u = H⁻¹(Xᵀy + λw₀), what is
+    zero at the columns P is u − H⁻¹[:, P] (H⁻¹[P, P])⁻¹ u[P]."""
+    group = int(pairs[0, 0])
+    whole = problem.gram[group].clone()
+    whole.diagonal().add_(damping[group])
+    factor, broken = torch.linalg.cholesky_ex(whole)
+    gone = problem.support.shape[2] - _widths(problem, pairs)
+    if broken.item():
+        for groups, outputs in _batches(pairs, problem.support.shape[2] - gone):
+            _separate(problem, damping, found, groups, outputs)
+        return
+    inverse = torch.cholesky_inverse(factor)
+    for _, outputs in _batches(pairs, gone.clamp_min(1)):
+        support = problem.support[group, outputs]
+        toward = torch.where(support, problem.toward[group, outputs], 0.0).double()
+        over_all = (problem.cross[group][:, outputs].mT + damping[group] * toward) @ inverse
+        held, good = _held(over_all, inverse, ~support)
+        solved = torch.where(support, over_all - held @ inverse, 0.0)
+        found[group, outputs] = torch.where(good[:, None], solved, found[group, outputs])
+
+
+def _held(
+    over_all: torch.Tensor, inverse: torch.Tensor, out: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(H⁻¹[P, P])⁻¹ u[P] of every row, at its columns P and zero elsewhere; and where it could be solved."""
+    width = max(1, int(out.sum(dim=1).max()))
+    columns = torch.argsort(out.to(torch.uint8), dim=1, descending=True, stable=True)[:, :width]
+    there = out.gather(1, columns)
+    both = there[:, :, None] & there[:, None, :]
+    system = inverse[columns[:, :, None], columns[:, None, :]] * both
+    system.diagonal(dim1=1, dim2=2).add_(torch.where(there, 0.0, 1.0))
+    factor, broken = torch.linalg.cholesky_ex(system)
+    right = over_all.gather(1, columns) * there
+    solved = torch.cholesky_solve(right[:, :, None], factor).squeeze(2)
+    return torch.zeros_like(over_all).scatter_(1, columns, solved * there), broken == 0
