@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from service.settings import ServiceSettings
 from tests.docker.loading import DOCKER
 from tests.docker.test_chart import CHART, CI
 from tests.docker.test_files import SETTINGS
+from worker.settings import WorkerSettings
 
 _HELM = shutil.which("helm")
 pytestmark = pytest.mark.skipif(_HELM is None, reason="no helm on the path")
@@ -96,6 +98,30 @@ def test_settings_are_settings_given_once_and_as_text(objects: list[dict[str, An
         for name, value in _environment(pod).items():
             assert not name.startswith("LOOKAHEAD_") or name in SETTINGS
             assert isinstance(value, str | dict)
+
+
+#: What the Secrets and the downward API would say.
+_FILLED = {
+    "LOOKAHEAD_DATABASE_URL": "postgresql://user:password@host/name",
+    "LOOKAHEAD_BROKER_URL": "redis://host:6379/0",
+    "LOOKAHEAD_API_KEYS": "one,two",
+    "LOOKAHEAD_WEBHOOK_SECRET": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3",
+    "LOOKAHEAD_THREADS": "4",
+}
+
+
+def test_processes_read_their_environment(
+    objects: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    for name, pod in _pods(objects).items():
+        settings = WorkerSettings if "-worker-" in name else ServiceSettings
+        with monkeypatch.context() as inside:
+            for key, value in _environment(pod).items():
+                inside.setenv(key, value if isinstance(value, str) else _FILLED.get(key, "secret"))
+            read = settings()
+        given = {key.removeprefix("LOOKAHEAD_").lower() for key in _environment(pod)}
+        assert read.model_fields_set == given & set(settings.model_fields)
 
 
 def test_selectors_find_their_pods_and_nothing_else(objects: list[dict[str, Any]]) -> None:
