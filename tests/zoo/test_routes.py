@@ -28,7 +28,6 @@ REFUSED = {
     "loop_body": "Loop",
     "lrn": "LRN",
     "pool_indices": "MaxUnpool",
-    "quantised_weights": "quantised weights",
     "running_sum": "CumSum",
     "scan_body": "Scan",
     "sequence": "SplitToSequence",

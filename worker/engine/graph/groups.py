@@ -41,6 +41,10 @@ class Coupling:
 #: Why layers whose outputs are not followed keep them.
 _STATE = "the state of a recurrent operator keeps its size"
 
+#: Operators whose integers are scaled as the file says, whatever flows through.
+_FIXED_SCALES = {"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm"}
+_BY_BATCH = "its integers are scaled by the range of all channels together, found anew for every input"
+
 #: What was found for graphs that are still in use: it takes seconds on a large network.
 _FOUND: WeakKeyDictionary[Graph, Coupling] = WeakKeyDictionary()
 
@@ -81,8 +85,8 @@ def _bind_layer(cells: Cells, layer: Layer, frozen: str | None) -> None:
         start, first = cells.of(source), cells.of(sources[0])
         if frozen is not None:
             cells.freeze(np.arange(start, start + source.units), frozen)
-        if layer.view.quantization is not None:
-            cells.freeze(np.arange(start, start + source.units), "quantised weights keep their channels")
+        if not _takes_fewer(layer):
+            cells.freeze(np.arange(start, start + source.units), _BY_BATCH)
         cells.join(np.arange(start, start + source.units), np.arange(first, first + source.units))
     maps = [use.incoming for use in layer.uses]
     known = [m for m in maps if isinstance(m, ChannelMap)]
@@ -90,12 +94,17 @@ def _bind_layer(cells: Cells, layer: Layer, frozen: str | None) -> None:
         for a in cells.at(known[0]):
             for b in cells.at(channels):
                 cells.join(a, b)
-        if layer.view.quantization is not None:
+        if not _takes_fewer(layer):
             for term in cells.at(channels):
-                cells.freeze(term, f"{layer.name} reads them with quantised weights")
+                cells.freeze(term, f"{layer.name} reads them; {_BY_BATCH}")
         if len(known) < len(maps):
             for term in cells.at(channels):
                 cells.freeze(term, f"{layer.name} is shared, and also reads channels that are not followed")
+
+
+def _takes_fewer(layer: Layer) -> bool:
+    """False for integer products whose scale is found anew in every batch, over all channels together."""
+    return layer.view.quantization is None or all(use.node.op_type in _FIXED_SCALES for use in layer.uses)
 
 
 def _freeze_around(cells: Cells, layer: Layer, reason: str) -> None:

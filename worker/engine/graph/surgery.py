@@ -69,9 +69,20 @@ class Operation:
         where = None if view is None else _stored_cut(view, taken)
         if view is not None and place is not None:
             node, index, array = *place, view.back(array)
+            if node.op_type == "DequantizeLinear" and index == 0 and where is not None:
+                yield from self._parameters(node, array.ndim, where)
         else:
             array = as_read(operand, array)
         yield SetOperand(node, index, np.ascontiguousarray(array), where)
+
+    def _parameters(self, node: ir.Node, rank: int, cut: Cut) -> Iterator[Edit]:
+        """Scales and zero points of a DequantizeLinear, one for each index along its axis, follow the tensor
+        they belong to."""
+        axis = attribute(node, "axis", 1)
+        kept = cut.kept.get(axis + rank if axis < 0 else axis)
+        for operand in range(1, len(node.inputs)):
+            if kept is not None:
+                yield from self.cut(node, operand, {0: kept})
 
     def _read(self, view: WeightView, *, decoded: bool) -> Array:
         """A stored tensor as an operator sees it; integers that stand for others as what they stand for."""
@@ -169,11 +180,11 @@ def _along(shape: tuple[int, ...], axis: int, indices: Array) -> Array:
 
 
 #: Operators whose operand may get smaller without any change of their own.
-_FOLLOWING = {"Transpose", "Identity", "Cast", "Dropout"}
+_FOLLOWING = {"Transpose", "Identity", "Cast", "Dropout", "DequantizeLinear"}
 
 
 def _stored_place(node: ir.Node, index: int, view: WeightView) -> tuple[ir.Node, int] | None:
-    """Where a tensor that one operator reads through others (Transpose, Cast, one scale for all) is read as
+    """Where a tensor that one operator reads through others (Transpose, Cast, scales) is read as
     it is stored: there it can be replaced, and stays as it is stored. Others may read it so (an output layer
     that is the embedding table), and go on sharing it. None where something on the way holds its sizes."""
     operand = node.inputs[index]
@@ -181,8 +192,7 @@ def _stored_place(node: ir.Node, index: int, view: WeightView) -> tuple[ir.Node,
         producer = None if operand is None else operand.producer()
         if producer is None or operand is None or len(list(operand.uses())) > 1:
             return None
-        one = view.quantization is not None and view.quantization.scale.size == 1
-        if producer.op_type not in _FOLLOWING and not (producer.op_type == "DequantizeLinear" and one):
+        if producer.op_type not in _FOLLOWING:
             return None
         node, index, operand = producer, 0, producer.inputs[0]
     return node, index

@@ -31,11 +31,14 @@ def read_finite(network: Network, layer: Layer) -> Array:
 
 def zeroed(network: Network, view: WeightView, keep: Array) -> Array:
     """The stored tensor with everything outside `keep` (operator's layout) at zero; the rest bit for bit."""
-    stored = network.read(view.value)
+    return masked_values(view, network.read(view.value), keep)
+
+
+def masked_values(view: WeightView, stored: Array, keep: Array) -> Array:
+    """The same, of the stored tensor's values."""
     kept = view.back(keep)
-    if view.quantization is None:
-        return np.where(kept, stored, np.zeros((), stored.dtype)).astype(stored.dtype, copy=False)
-    return np.where(kept, stored, view.quantization.zero_point).astype(stored.dtype, copy=False)
+    zero = np.zeros((), stored.dtype) if view.quantization is None else view.quantization.zero_point
+    return np.where(kept, stored, zero).astype(stored.dtype, copy=False)
 
 
 def count_zeros(network: Network, view: WeightView) -> int:

@@ -20,6 +20,7 @@ from worker.engine.graph.layer import Layer
 from worker.engine.graph.statistics import norms_over, statistics_over
 from worker.engine.graph.surgery import as_read, operate
 from worker.engine.graph.unfolded import weight_operand
+from worker.engine.graph.weights import masked_values
 from worker.engine.types import Array, Mask
 from worker.engine.verify.promises import Promise
 
@@ -43,7 +44,7 @@ def write_masked(promise: Promise, network: Network, folder: Path) -> Path:
             continue
         value = values[place[layer.view.value]]
         stored = network.read(value)
-        masked = np.where(layer.view.back(keep), stored, np.zeros((), stored.dtype))
+        masked = masked_values(layer.view, stored, keep)
         apart = _apart(promise, layer, masked, network)
         edits += apart
         if not apart:

@@ -1,6 +1,6 @@
 """Convolutions: weights (outputs, inputs / group, *taps), channels on axis 1."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -110,6 +110,16 @@ def cut_fused_conv(node: ir.Node, operation: Operation) -> Iterator[Edit]:
 @surgery("Conv", "ConvTranspose")
 def cut_conv(node: ir.Node, operation: Operation) -> Iterator[Edit]:
     """Rows, columns and bias; groups that are empty are no groups any more."""
+    yield from _cut(node, operation, 1, (2,))
+
+
+@surgery("QLinearConv")
+def cut_quantised_conv(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """The same; scales and zero points of single outputs follow."""
+    yield from _cut(node, operation, 3, (4, 5, 8))
+
+
+def _cut(node: ir.Node, operation: Operation, weight: int, by_output: Sequence[int]) -> Iterator[Edit]:
     (use,) = operation.uses[node]
     outputs, inputs = operation.kept.outputs(use), operation.kept.inputs(use)
     groups = np.flatnonzero(outputs.any(axis=1))
@@ -118,7 +128,8 @@ def cut_conv(node: ir.Node, operation: Operation) -> Iterator[Edit]:
         axes = {0: own(outputs.reshape(-1)), 1: own(inputs[groups[0]])}
     else:
         axes = {0: own(inputs.reshape(-1)), 1: own(outputs[groups[0]])}
-    yield from operation.cut(node, 1, axes)
-    yield from operation.cut(node, 2, {0: own(outputs.reshape(-1))})
+    yield from operation.cut(node, weight, axes)
+    for operand in by_output:
+        yield from operation.cut(node, operand, {0: own(outputs.reshape(-1))})
     if len(groups) < outputs.shape[0]:
         yield SetAttribute(node, "group", len(groups))

@@ -170,3 +170,24 @@ def cut_product(node: ir.Node, operation: Operation) -> Iterator[Edit]:
         yield from operation.cut(node, 1 if right else 0, axes)
         if node.op_type in ("Gemm", "FusedGemm") and len(node.inputs) > 2:
             yield from operation.broadcast(node, 2, node.outputs[0])
+
+
+@surgery("QLinearMatMul")
+def cut_quantised_matmul(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """Rows and columns; scales and zero points of single columns follow."""
+    (use,) = operation.uses[node]
+    outputs, inputs = (kept(use)[0].nonzero()[0] for kept in (operation.kept.outputs, operation.kept.inputs))
+    yield from operation.cut(node, 3, {0: inputs, 1: outputs})
+    for operand in (4, 5):
+        yield from operation.cut(node, operand, {0: outputs})
+
+
+@surgery("QGemm", domain=MICROSOFT)
+def cut_quantised_gemm(node: ir.Node, operation: Operation) -> Iterator[Edit]:
+    """The same, perhaps turned, and a bias."""
+    (use,) = operation.uses[node]
+    outputs, inputs = (kept(use)[0].nonzero()[0] for kept in (operation.kept.outputs, operation.kept.inputs))
+    turned = bool(attribute(node, "transB", 0))
+    yield from operation.cut(node, 3, {0: outputs, 1: inputs} if turned else {0: inputs, 1: outputs})
+    for operand in (4, 5, 6):
+        yield from operation.cut(node, operand, {-1: outputs})
