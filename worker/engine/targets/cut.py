@@ -20,7 +20,10 @@ from worker.engine.types import Plan
 
 
 def removed_parameters(network: Network, graph: Graph, plan: Plan) -> int:
-    """Stored numbers that the file would lose: weights, biases, norms, whatever has the channels."""
+    """Stored numbers that the file would lose: weights, biases, norms, whatever has the channels. Integers
+    count where they are weights."""
+    layers = (*graph.layers, *graph.refused)
+    integers = {layer.view.value for layer in layers if layer.view.quantization is not None}
     wanted: dict[ir.Value, list[SetOperand]] = defaultdict(list)
     parts: dict[ir.Value, list[Array]] = defaultdict(list)
     for edit in operate(graph, network, kept_channels(graph, plan)):
@@ -30,8 +33,13 @@ def removed_parameters(network: Network, graph: Graph, plan: Plan) -> int:
                 wanted[operand].append(edit)
                 # What came from one tensor and stays equal is stored once, whatever name it is read by.
                 parts[operand if edit.cut is None else edit.cut.tensor].append(edit.array)
-    made = sum(array.size for arrays in parts.values() for array in _distinct(arrays) if _counts(array))
-    return sum(_numbers(network, value) for value in _unread(wanted)) - made
+    made = sum(
+        array.size
+        for value, arrays in parts.items()
+        for array in _distinct(arrays)
+        if value in integers or _counts(array)
+    )
+    return sum(_numbers(network, value, integers) for value in _unread(wanted)) - made
 
 
 def dense_macs(graph: Graph, plan: Plan) -> int:
@@ -83,8 +91,10 @@ def _unread(wanted: dict[ir.Value, list[SetOperand]]) -> Iterator[ir.Value]:
             queue.extend(operand for operand in producer.inputs if operand is not None)
 
 
-def _numbers(network: Network, value: ir.Value) -> int:
-    """How many floating-point numbers a stored value holds; none if it is computed."""
+def _numbers(network: Network, value: ir.Value, integers: set[ir.Value]) -> int:
+    """How many numbers that count a stored value holds; none if it is computed."""
+    if value in integers:
+        return int(network.read(value).size)
     dtype = weights.stored_dtype(value) if value.producer() is None or is_stored(value) else None
     if dtype is None or not dtype.is_floating_point() or not network.writable(value):
         return 0
